@@ -1,0 +1,313 @@
+"""What every affinity propagation here takes and gives: checked input, result, watch, and last step.
+
+The equations are those of B. Frey and D. Dueck, "Clustering by passing messages between data points",
+Science 315 (2007). The last step is scikit-learn's and R apcluster's, so that results compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+# Damping is never raised past this: beyond it nothing moves within any sensible number of iterations.
+MAX_DAMPING = 0.97
+# How far the seeded perturbation moves a preference, in units of the data's own rounding error.
+PERTURBATION_ULPS = 64.0
+_BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Responsibilities and availabilities, each (N, N) in the similarity's dtype, for a warm start."""
+
+    responsibility: FloatArray
+    availability: FloatArray
+
+    def __repr__(self) -> str:
+        shape, dtype = self.responsibility.shape, self.responsibility.dtype
+        return f"Messages(responsibility={dtype}{shape}, availability={dtype}{shape})"
+
+
+@dataclass(frozen=True)
+class AffinityResult:
+    """What affinity propagation found. Always a valid clustering; ``converged`` says whether to believe it.
+
+    Attributes:
+        exemplars: (K,) int64, ascending point numbers, K >= 1.
+        labels: (N,) int64 in 0..K-1, positions in ``exemplars``.
+        n_iter: iterations done.
+        converged: the exemplar set was not empty and held still for ``convergence_iter`` iterations.
+        net_similarity: sum of every point's similarity to its exemplar, plus the exemplars' preferences.
+        damping: the damping at the end; larger than what was asked for where oscillation was answered.
+        messages: for a warm start.
+        warning: what went wrong and what to do; empty where nothing did.
+    """
+
+    exemplars: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    n_iter: int
+    converged: bool
+    net_similarity: float
+    damping: float
+    messages: Messages
+    warning: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"AffinityResult({len(self.exemplars)} exemplars of {len(self.labels)} points, "
+            f"n_iter={self.n_iter}, converged={self.converged}, net_similarity={self.net_similarity:.6g})"
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Input after the checks: ``similarity`` (N, N) C-ordered and unchanged (its diagonal is never read).
+
+    ``floor`` is a finite value that stands in for -inf (cannot-link); ``preference`` (N,) is what the
+    caller gave, ``perturbed`` the same with ties broken. ``equal``: all similarities are one value.
+    """
+
+    similarity: FloatArray
+    preference: FloatArray
+    perturbed: FloatArray
+    floor: float
+    equal: bool
+
+
+def row_blocks(n: int, columns: int, itemsize: int) -> list[slice]:
+    """Slices over n rows that keep a (rows, columns) temporary at about 32 MiB."""
+    rows = max(1, _BLOCK_BYTES // max(1, columns * itemsize))
+    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def check_similarity(similarity: ArrayLike) -> FloatArray:
+    """The similarity as a C-ordered float32 or float64 (N, N) array, a copy only where it must be.
+
+    Raises:
+        ValueError: not square, empty, or holding NaN or +inf outside the diagonal.
+        TypeError: not real numbers.
+    """
+    array = np.asarray(similarity)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"similarity: expected float32 or float64, got {array.dtype}")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"similarity: expected a square matrix (N, N), got shape {array.shape}")
+    if array.shape[0] == 0:
+        raise ValueError("similarity: expected at least one point, got an empty matrix")
+    # isalignedstruct aside, numba wants aligned C order in native byte order
+    array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
+    return array
+
+
+def _scan(similarity: FloatArray) -> tuple[float, float, float]:
+    """(smallest finite, largest, mean magnitude of the finite) off the diagonal, checking each value."""
+    n = similarity.shape[0]
+    low, high, total, count = math.inf, -math.inf, 0.0, 0
+    for rows in row_blocks(n, n, similarity.itemsize):
+        block = similarity[rows].copy()
+        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = -np.inf
+        top = block.max()  # NaN wins a maximum, so this one reduction finds it
+        if not top < np.inf:
+            i, k = np.argwhere(~(block < np.inf))[0]
+            raise ValueError(
+                f"similarity[{rows.start + i}, {k}]: expected a finite number, or -inf for a pair that must "
+                f"not be linked, got {block[i, k]}"
+            )
+        high = max(high, float(top))
+        finite = block > -np.inf
+        low = min(low, float(np.min(block, where=finite, initial=np.inf)))
+        total += float(np.sum(np.abs(block), where=finite, dtype=np.float64))
+        count += int(finite.sum())
+    return low, high, total / max(count, 1)
+
+
+def check_problem(
+    similarity: ArrayLike,
+    preference: ArrayLike,
+    damping: float,
+    max_iter: int,
+    convergence_iter: int,
+    warm_start: Messages | None,
+    seed: int,
+) -> Problem:
+    """Check everything ``affinity_propagation`` takes. Errors name the value (ValueError, TypeError)."""
+    s = check_similarity(similarity)
+    n = s.shape[0]
+    if not 0.5 <= damping < 1:
+        raise ValueError(f"damping: expected 0.5 <= damping < 1, got {damping}")
+    if max_iter < 1:
+        raise ValueError(f"max_iter: expected at least 1, got {max_iter}")
+    if convergence_iter < 1:
+        raise ValueError(f"convergence_iter: expected at least 1, got {convergence_iter}")
+    p = np.asarray(preference, dtype=s.dtype)
+    if p.ndim > 1 or (p.ndim == 1 and p.shape[0] != n):
+        raise ValueError(f"preference: expected one number or {n} of them, got shape {p.shape}")
+    if not np.isfinite(p).all():
+        bad = p[~np.isfinite(p)].flat[0]
+        raise ValueError(f"preference: expected finite numbers, got {bad}")
+    if warm_start is not None:
+        for name in ("responsibility", "availability"):
+            message = getattr(warm_start, name)
+            if message.shape != s.shape or message.dtype != s.dtype:
+                raise ValueError(
+                    f"warm_start.{name}: expected {s.dtype} {s.shape}, got {message.dtype} {message.shape}"
+                )
+    p = np.ascontiguousarray(np.broadcast_to(p, (n,)))
+    low, high, mean = _scan(s) if n > 1 else (0.0, 0.0, 0.0)
+    if not np.isfinite(low):  # every pair is forbidden
+        low = high = float(p.min())
+    # Far enough below everything that a forbidden pair never wins, near enough that nothing overflows.
+    bottom = min(low, float(p.min()))
+    top = max(high, float(p.max()))
+    floor = bottom - 4.0 * (top - bottom) - abs(bottom)
+    if not np.isfinite(s.dtype.type(4.0 * n * max(abs(floor), abs(top)))):
+        raise ValueError(
+            f"similarity: values from {low:g} to {high:g} overflow {s.dtype} when {n} are added; scale them"
+        )
+    # Preferences that differ a little tell every two exemplar sets apart, which is what ties are about;
+    # the similarities stay as they are, so no second matrix is needed.
+    scale = np.maximum(np.abs(p), mean).astype(np.float64)
+    noise = np.random.default_rng(seed).uniform(-1.0, 1.0, n)
+    perturbed = (p + PERTURBATION_ULPS * float(np.finfo(s.dtype).eps) * scale * noise).astype(s.dtype)
+    return Problem(s, p, perturbed, floor, low == high and bool((p == p[0]).all()))
+
+
+class Watch:
+    """Follows the exemplar set: says when it holds still, and raises the damping when it oscillates.
+
+    Oscillation: the set keeps returning to a state it had left. Every answer moves the damping halfway
+    to 1, up to ``MAX_DAMPING``.
+    """
+
+    WINDOW = 60
+    RETURNS = 12
+
+    def __init__(self, damping: float, convergence_iter: int) -> None:
+        self.damping = damping
+        self.convergence_iter = convergence_iter
+        self.n_iter = 0
+        self.exemplars: NDArray[np.bool_] | None = None
+        self._still = 0
+        self._seen: deque[int] = deque(maxlen=self.WINDOW)
+        self._returns = 0
+
+    def update(self, exemplars: NDArray[np.bool_]) -> bool:
+        """Take the exemplar flags (N,) after one more iteration; True when they have converged."""
+        self.n_iter += 1
+        if self.exemplars is not None and np.array_equal(exemplars, self.exemplars):
+            self._still += 1
+        else:
+            self._still = 1
+            mark = hash(exemplars.tobytes())
+            if mark in self._seen:
+                self._returns += 1
+            self._seen.append(mark)
+            if self._returns >= self.RETURNS and self.damping < MAX_DAMPING:
+                self.damping = min(MAX_DAMPING, 0.5 + 0.5 * self.damping)
+                self._returns = 0
+                self._seen.clear()
+        self.exemplars = exemplars
+        # one iteration more than the window, as scikit-learn counts
+        return (
+            self._still >= self.convergence_iter and self.n_iter > self.convergence_iter and exemplars.any()
+        )
+
+
+def trivial(problem: Problem) -> NDArray[np.int64] | None:
+    """Exemplars of a problem that needs no messages (one point; all equal), or None.
+
+    With all similarities and preferences equal every exemplar set of a size is as good as another, and
+    the best size is either 1 or N; scikit-learn decides it the same way.
+    """
+    n = problem.similarity.shape[0]
+    if n == 1:
+        return np.zeros(1, np.int64)
+    if not problem.equal:
+        return None
+    own = problem.preference[0] > max(problem.similarity[0, 1], problem.floor)
+    return np.arange(n) if own else np.zeros(1, np.int64)
+
+
+def assign(problem: Problem, exemplars: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) position in ``exemplars`` of every point's most similar one; an exemplar is its own."""
+    s = problem.similarity
+    n = s.shape[0]
+    labels = np.empty(n, np.int64)
+    for rows in row_blocks(n, len(exemplars), s.itemsize):
+        labels[rows] = np.argmax(s[rows][:, exemplars], axis=1)
+    labels[exemplars] = np.arange(len(exemplars))
+    return labels
+
+
+def _repick(problem: Problem, labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """In every cluster, the point with the largest sum of similarities from the cluster's points."""
+    s, p = problem.similarity, problem.preference
+    chosen = np.empty(count, np.int64)
+    order = np.argsort(labels, kind="stable")
+    for k, members in enumerate(np.split(order, np.cumsum(np.bincount(labels, minlength=count))[:-1])):
+        total = np.zeros(len(members), np.float64)
+        for part in row_blocks(len(members), len(members), s.itemsize):
+            block = np.maximum(s[np.ix_(members[part], members)], problem.floor)
+            inside = np.arange(part.stop - part.start)
+            block[inside, inside + part.start] = p[members[part]]
+            total += block.sum(axis=0, dtype=np.float64)
+        chosen[k] = members[np.argmax(total)]
+    return chosen
+
+
+def finish(
+    problem: Problem,
+    exemplars: NDArray[np.int64],
+    messages: Messages,
+    *,
+    n_iter: int,
+    converged: bool,
+    damping: float,
+    asked_damping: float,
+) -> AffinityResult:
+    """The last step: assign, pick each cluster's exemplar anew, assign again, number them.
+
+    An empty set (never called converged) is answered with the best single exemplar.
+    """
+    s, p = problem.similarity, problem.preference
+    empty = len(exemplars) == 0
+    if empty:
+        exemplars = np.array([best_single(problem)])
+    elif len(exemplars) < s.shape[0]:
+        exemplars = _repick(problem, assign(problem, exemplars), len(exemplars))
+    exemplars = np.sort(exemplars)
+    labels = assign(problem, exemplars)
+    to = exemplars[labels]
+    points = np.arange(s.shape[0])
+    others = to != points
+    net = float(np.maximum(s[points[others], to[others]], problem.floor).sum(dtype=np.float64))
+    net += float(p[exemplars].sum(dtype=np.float64))
+    warning = ""
+    if not converged:
+        state = "no point became an exemplar" if empty else "the exemplars did not hold still"
+        raised = f", raised from {asked_damping:g} as it oscillated" if damping > asked_damping else ""
+        warning = (
+            f"affinity propagation did not converge in {n_iter} iterations ({state}; damping {damping:.3g}"
+            f"{raised}): raise max_iter or damping, or move the preference a little"
+        )
+    return AffinityResult(exemplars, labels, n_iter, converged, net, damping, messages, warning)
+
+
+def best_single(problem: Problem) -> int:
+    """The point with the best net similarity as the only exemplar."""
+    s = problem.similarity
+    total = problem.preference.astype(np.float64)
+    for rows in row_blocks(s.shape[0], s.shape[0], s.itemsize):
+        block = np.maximum(s[rows], problem.floor)
+        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = 0
+        total += block.sum(axis=0, dtype=np.float64)
+    return int(np.argmax(total))
