@@ -1,0 +1,386 @@
+"""The work folder: everything that is known about one archive, each part readable with ordinary tools.
+
+::
+
+    run.yaml                        marks the folder, records the last run
+    segments/<video>/<key>.parquet  crops of one segment, see stream/store.py
+    clusters/<id>.parquet           crop_id, cluster, is_exemplar, similarity
+    quarantine.jsonl                inputs that could not be used, and why
+    stats.jsonl                     how long each segment took, and where
+    .lock                           held by the one process that writes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from stream.batches import Segment
+from stream.errors import WorkdirError
+from stream.files import (
+    append_line,
+    atomic_file,
+    is_temporary,
+    plain,
+    read_lines,
+    remove_temporaries,
+    write_error,
+)
+from stream.rows import FrameTable, SegmentRows
+from stream.store import FORMAT, SegmentInfo, read_jpegs, read_segment_info, write_segment_file
+from stream.tables import ClusterTable, CropTable, read_cluster_file, read_crops, write_cluster_file
+
+_MARK = "celstream_format"
+_LATEST = "latest_clusters"
+
+
+class WorkFolder:
+    """An opened work folder. Close it, or use it as a context manager: that lets the next run in."""
+
+    def __init__(self, path: Path, lock: IO[str] | None) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: bool, write: bool = True) -> WorkFolder:
+        """Open a work folder.
+
+        Args:
+            path: the folder.
+            create: make it where it is missing or empty.
+            write: be the one process that writes; without, only reading is meant, and many may.
+
+        Raises:
+            WorkdirError: another project's folder, another format's, in use, missing, or not writable.
+        """
+        path = Path(path)
+        _check_folder(path, create)
+        if not write:
+            return cls(path, None)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path / ".lock")
+        except OSError as error:
+            raise write_error(path, error) from error
+        folder = cls(path, lock)
+        try:
+            if not folder._run_file.exists():
+                folder._write_yaml({_MARK: FORMAT})
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> WorkFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"WorkFolder({str(self.path)!r})"
+
+    # --- segments ---
+
+    def segment_path(self, segment: Segment) -> Path:
+        """Where the segment's file is or will be."""
+        return self.path / "segments" / segment.video.name / f"{segment.key}.parquet"
+
+    def has_segment(self, segment: Segment, fingerprint: str) -> bool:
+        """Whether the segment is done: its file is whole and follows from the same content and settings."""
+        path = self.segment_path(segment)
+        if not path.exists():
+            return False
+        try:
+            info = read_segment_info(path)
+        except WorkdirError:
+            return False  # it is done again
+        same_span = (info.start_s, info.end_s) == (segment.start_s, segment.end_s)
+        return info.fingerprint == fingerprint and info.video == segment.video.name and same_span
+
+    def write_segment(
+        self,
+        segment: Segment,
+        fingerprint: str,
+        rows: SegmentRows,
+        *,
+        frames: FrameTable,
+        notes: Mapping[str, Any] | None = None,
+        stats: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write a segment's file, whole or not at all, over an earlier one if there is.
+
+        Args:
+            segment: which.
+            fingerprint: see :func:`stream.store.fingerprint`.
+            rows: its crops.
+            frames: every frame that was looked at.
+            notes: what belongs to the result, such as damage; the same every time, kept in the file.
+            stats: what differs from run to run, such as seconds per station; kept in ``stats.jsonl``, so that
+                the same input gives the same file.
+
+        Raises:
+            WorkdirError: disk full, or not writable.
+        """
+        path = self.segment_path(segment)
+        if stats is not None:
+            entry = {"segment": f"{segment.video.name}/{segment.key}", "fingerprint": fingerprint}
+            append_line(self.path / "stats.jsonl", entry | {"stats": plain(stats)})
+        write_segment_file(path, segment, fingerprint, rows, frames=frames, notes=notes)
+        return path
+
+    def segments(self, videos: Collection[str] | None = None) -> list[SegmentInfo]:
+        """What every segment file says of itself, by video name, then by start.
+
+        Raises:
+            WorkdirError: a file there is not a whole segment file.
+        """
+        paths = sorted((self.path / "segments").glob("*/*.parquet"))
+        return [
+            read_segment_info(p)
+            for p in paths
+            if not is_temporary(p) and (videos is None or p.parent.name in videos)
+        ]
+
+    def stats(self) -> list[dict[str, Any]]:
+        """The stats of every segment that is there: ``segment``, ``fingerprint``, ``stats``."""
+        latest = {(e.get("segment"), e.get("fingerprint")): e for e in read_lines(self.path / "stats.jsonl")}
+        keys = [(f"{info.video}/{info.key}", info.fingerprint) for info in self.segments()]
+        return [latest[key] for key in keys if key in latest]
+
+    def clean(self) -> list[Path]:
+        """Remove what killed runs left half-written; returns what was removed."""
+        folders = [self.path, self.path / "clusters", *(self.path / "segments").glob("*")]
+        return remove_temporaries(*folders)
+
+    def drop_stale(self, keep: Collection[Path], videos: Collection[str] | None = None) -> list[Path]:
+        """Remove segment files that the plan no longer has, and return them.
+
+        Args:
+            keep: the plan's files, from :meth:`segment_path`.
+            videos: look only at these videos; None looks at every one.
+        """
+        kept = set(keep)
+        removed = []
+        for path in sorted((self.path / "segments").glob("*/*.parquet")):
+            if path not in kept and (videos is None or path.parent.name in videos):
+                path.unlink()
+                removed.append(path)
+        for folder in {path.parent for path in removed}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        return removed
+
+    # --- reading crops ---
+
+    def crops(self, *, embeddings: bool = True, videos: Collection[str] | None = None) -> CropTable:
+        """Every crop, held ones too, without pictures. Takes about 250 + 4 D bytes a crop.
+
+        Args:
+            embeddings: read them too: float32, normalized again after their time as float16.
+            videos: only of these.
+
+        Raises:
+            WorkdirError: a segment file is damaged, or they hold embeddings of different sizes.
+        """
+        return read_crops(self.segments(videos), embeddings=embeddings)
+
+    def jpegs(self, crop_ids: Iterable[str]) -> dict[str, bytes]:
+        """The pictures of these crops, by their ids. Only the row groups they are in are read.
+
+        Raises:
+            WorkdirError: no such crop (the segment was done again since), or a damaged file.
+        """
+        wanted: dict[Path, dict[int, str]] = {}
+        for crop_id in crop_ids:
+            video, key, row = _parse_id(crop_id)
+            wanted.setdefault(self.path / "segments" / video / f"{key}.parquet", {})[row] = crop_id
+        found = {}
+        for path in sorted(wanted):
+            if not path.exists():
+                raise WorkdirError(
+                    f"{self.path}: no crop {min(wanted[path].values())} here (any more); "
+                    "run `celstream cluster` again"
+                )
+            for row, picture in read_jpegs(path, list(wanted[path])):
+                found[wanted[path][row]] = picture
+        return found
+
+    def frames(self, videos: Collection[str] | None = None) -> dict[str, FrameTable]:
+        """Every frame that was looked at, by video name, in time order.
+
+        Numbers and shots count within each segment; crops and frames of a video match by ``frame_index``.
+        """
+        tables: dict[str, list[FrameTable]] = {}
+        for info in self.segments(videos):
+            tables.setdefault(info.video, []).append(info.frames)
+        return {video: FrameTable.concatenate(parts) for video, parts in tables.items()}
+
+    # --- clusters ---
+
+    def write_clusters(self, table: ClusterTable) -> str:
+        """Store a clustering and make it the latest; the id follows from its rows, not from ``meta``.
+
+        Raises:
+            WorkdirError: disk full, or not writable.
+        """
+        name = table.id
+        write_cluster_file(self.path / "clusters" / f"{name}.parquet", table)
+        self._write_yaml({**self.read_run(), _LATEST: name})
+        return name
+
+    def latest_clusters(self) -> str | None:
+        """Id of the clustering written last, None where there is none."""
+        name = self.read_run().get(_LATEST)
+        return None if name is None else str(name)
+
+    def read_clusters(self, id: str | None = None) -> ClusterTable:
+        """A clustering by its id; the latest for None.
+
+        Raises:
+            WorkdirError: there is none, none of that id, or its file is damaged.
+        """
+        name = id or self.latest_clusters()
+        if name is None:
+            raise WorkdirError(f"{self.path}: not clustered yet; run `celstream cluster {self.path}`")
+        path = self.path / "clusters" / f"{name}.parquet"
+        if not path.exists():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.parquet"))) or "none"
+            raise WorkdirError(f"{self.path}: no clusters {name!r}; there are: {known}")
+        return read_cluster_file(path)
+
+    # --- quarantine ---
+
+    def quarantine(self, uri: str, reason: str, stage: str) -> None:
+        """Note that an input could not be used, why, and which station found out."""
+        append_line(self.path / "quarantine.jsonl", {"uri": uri, "stage": stage, "reason": reason})
+
+    def clear_quarantine(self, uri: str) -> None:
+        """The input is fine now: forget its entries."""
+        entries = read_lines(self.path / "quarantine.jsonl")
+        remaining = [entry for entry in entries if entry.get("uri") != uri]
+        if len(remaining) < len(entries):
+            with atomic_file(self.path / "quarantine.jsonl") as file:
+                file.writelines(json.dumps(entry).encode() + b"\n" for entry in remaining)
+
+    def quarantined(self) -> list[dict[str, Any]]:
+        """Inputs that could not be used: ``uri``, ``stage``, ``reason``; the last word on each."""
+        return list(
+            {entry.get("uri"): entry for entry in read_lines(self.path / "quarantine.jsonl")}.values()
+        )
+
+    # --- run.yaml ---
+
+    def write_run(self, record: Mapping[str, Any]) -> None:
+        """Replace the record of the last run; the folder's own two keys stay.
+
+        Raises:
+            WorkdirError: disk full, or not writable.
+        """
+        latest = self.latest_clusters()
+        own = {_MARK: FORMAT} | ({_LATEST: latest} if latest else {})
+        self._write_yaml({**own, **plain(record), **own})
+
+    def read_run(self) -> dict[str, Any]:
+        """What ``run.yaml`` holds."""
+        return _read_mark(self._run_file)
+
+    @property
+    def _run_file(self) -> Path:
+        return self.path / "run.yaml"
+
+    def _write_yaml(self, content: Mapping[str, Any]) -> None:
+        document = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
+        with atomic_file(self._run_file, size=len(document)) as file:
+            file.write(document.encode())
+
+
+def _check_folder(path: Path, create: bool) -> None:
+    """Raise unless ``path`` is a work folder of this format, or may become one."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise WorkdirError(f"{path}: expected a folder, found a file; name a new or an empty folder")
+        if (path / "run.yaml").exists():
+            _read_mark(path / "run.yaml")
+            return
+        # a run killed while it made the folder leaves these
+        ours = path.is_dir() and all(p.name == ".lock" or is_temporary(p) for p in path.iterdir())
+        missing = not path.exists()
+    except OSError as error:
+        raise WorkdirError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if not missing and not ours:
+        raise WorkdirError(
+            f"{path}: holds other files and no run.yaml, so it is not celstream's; "
+            "name a new or an empty folder"
+        )
+    if not create:
+        raise WorkdirError(f"{path}: no work folder here; `celstream run VIDEO -o {path}` makes one")
+
+
+def _read_mark(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WorkdirError(f"{path}: missing; the folder was moved or deleted meanwhile") from None
+    except OSError as error:
+        raise WorkdirError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    found = content.get(_MARK) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or type(found) is not int:
+        raise WorkdirError(
+            f"{path}: expected {_MARK}: {FORMAT} in it, found none: this is another program's folder; "
+            "name a new or an empty folder"
+        )
+    if found != FORMAT:
+        age, remedy = (
+            ("a newer", "upgrade celstream, or") if found > FORMAT else ("an older", "for this one,")
+        )
+        raise WorkdirError(
+            f"{path}: written by {age} celstream (format {found}, this one reads {FORMAT}); "
+            f"{remedy} name a new or an empty folder"
+        )
+    return content
+
+
+def _take_lock(path: Path) -> IO[str]:
+    lock = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read(40).strip() or "unknown"
+        lock.close()
+        raise WorkdirError(
+            f"{path.parent}: in use by another run (process {owner}); wait until it ends, "
+            "or name another folder"
+        ) from None
+    except OSError as error:
+        lock.close()
+        raise WorkdirError(
+            f"{path}: this file system cannot lock files ({error.strerror}); put the work folder on another"
+        ) from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _parse_id(crop_id: str) -> tuple[str, str, int]:
+    try:
+        video, key, row = crop_id.rsplit("/", 2)
+        return video, key, int(row)
+    except ValueError:
+        raise WorkdirError(f"crop id {crop_id!r}: expected <video>/<segment>/<row>") from None
