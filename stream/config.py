@@ -41,6 +41,9 @@ class DetectorConfig(_Strict):
 
     model: str = "default"
     """'default', or the path of a YOLO, YOLOX or boxes/labels/scores ONNX file."""
+    size: int | None = Field(None, ge=32, le=8192)
+    """Longer side of the network's input in pixels, where the network leaves it free; None takes the size it
+    was trained at. Raising it finds smaller characters and is slower."""
     score: float = Field(0.25, ge=0, le=1)
     """Smallest score kept. Raising it gives fewer, surer boxes."""
     iou: float = Field(0.5, gt=0, le=1)
