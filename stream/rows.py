@@ -96,6 +96,8 @@ class SegmentRows(_ShapeRepr):
         _check(self, "tracks", (m,), np.int64)
         _check(self, "sharpness", (m,), np.float32)
         _check(self, "embeddings", (m, "D"), np.float32)
+        if m and not self.embeddings.shape[1]:
+            raise ValueError("SegmentRows.embeddings: expected at least one number for each crop, got none")
         if len(self.jpegs) != m or len(self.classes) != m:
             raise ValueError(
                 f"SegmentRows: expected {m} jpegs and classes, got {len(self.jpegs)} and {len(self.classes)}"

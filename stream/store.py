@@ -136,9 +136,8 @@ def write_segment_file(
         writer = pq.ParquetWriter(
             file,
             schema,
-            # pictures and embeddings hardly compress, but held frames repeat whole pictures: each is stored
-            # once per row group, in a dictionary that may grow as large as the group
-            compression={name: "none" if name in _LARGE else "zstd" for name in _leaves(schema)},
+            compression="zstd",
+            # held frames repeat whole pictures: a dictionary as large as the row group stores each once
             use_dictionary=[*_REPEATING, "jpeg.bytes"],
             dictionary_pagesize_limit=2**30,
             write_statistics=list(COLUMNS),
@@ -158,9 +157,6 @@ def read_segment_info(path: Path) -> SegmentInfo:
     """
     try:
         footer = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _broken(path, error) from error
-    try:
         about = json.loads(footer.metadata[b"celstream"])
         if about["format"] > FORMAT:
             raise WorkdirError(
@@ -177,7 +173,7 @@ def read_segment_info(path: Path) -> SegmentInfo:
             frames=_decode(footer.metadata[b"celstream.frames"]),
             notes=about["notes"],
         )
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise _broken(path, error) from error
 
 
@@ -190,7 +186,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     try:
         with _open(path) as file:
             return file.read(columns=list(columns), use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise _broken(path, error) from error
 
 
@@ -217,11 +213,8 @@ def read_jpegs(path: Path, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
                     pictures = table.column("jpeg").combine_chunks().field("bytes")
                     yield from ((row, pictures[row - start].as_py()) for row in inside)
                 start = stop
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise _broken(path, error) from error
-
-
-_LARGE = ("jpeg.bytes", "embedding.list.element")
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -232,10 +225,6 @@ def _schema(embedding_size: int) -> pa.Schema:
     fields = [*COLUMNS.items(), ("jpeg", _JPEG), ("embedding", pa.list_(pa.float16(), embedding_size))]
     features = {"info": {"features": {"jpeg": {"_type": "Image"}}}}
     return pa.schema(fields, metadata={"huggingface": json.dumps(features)})
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    return [*COLUMNS, "jpeg.bytes", "jpeg.path", "embedding.list.element"]
 
 
 def _table(segment: Segment, rows: SegmentRows, part: slice, schema: pa.Schema) -> pa.Table:
@@ -263,6 +252,10 @@ def _table(segment: Segment, rows: SegmentRows, part: slice, schema: pa.Schema) 
     vectors = np.ascontiguousarray(rows.embeddings[part].astype(np.float16)).reshape(-1)
     arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors), rows.embeddings.shape[1]))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+# what pyarrow and we raise at bytes that are not what they should be
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, pa.ArrowException)
 
 
 def _encode(frames: FrameTable) -> str:

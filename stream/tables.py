@@ -118,6 +118,8 @@ def read_crops(infos: Sequence[SegmentInfo], *, embeddings: bool) -> CropTable:
         if not info.crops:
             continue
         rows = read_columns(info.path, [*_ARRAYS, *_SIDES, *(["embedding"] if embeddings else [])])
+        if rows.num_rows != info.crops:
+            raise WorkdirError(f"{info.path}: changed while it was read; wait for the run to end, then again")
         part = slice(start, start + info.crops)
         for name, array in table.items():
             array[part] = _values(rows.column(name))

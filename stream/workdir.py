@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -43,7 +44,7 @@ _LATEST = "latest_clusters"
 class WorkFolder:
     """An opened work folder. Close it, or use it as a context manager: that lets the next run in."""
 
-    def __init__(self, path: Path, lock: IO[str] | None) -> None:
+    def __init__(self, path: Path, lock: IO[bytes] | None) -> None:
         self.path = path
         self._lock = lock
 
@@ -134,6 +135,7 @@ class WorkFolder:
         Raises:
             WorkdirError: disk full, or not writable.
         """
+        self._check_writable()
         path = self.segment_path(segment)
         if stats is not None:
             entry = {"segment": f"{segment.video.name}/{segment.key}", "fingerprint": fingerprint}
@@ -148,11 +150,7 @@ class WorkFolder:
             WorkdirError: a file there is not a whole segment file.
         """
         paths = sorted((self.path / "segments").glob("*/*.parquet"))
-        return [
-            read_segment_info(p)
-            for p in paths
-            if not is_temporary(p) and (videos is None or p.parent.name in videos)
-        ]
+        return [read_segment_info(p) for p in paths if videos is None or p.parent.name in videos]
 
     def stats(self) -> list[dict[str, Any]]:
         """The stats of every segment that is there: ``segment``, ``fingerprint``, ``stats``."""
@@ -162,6 +160,7 @@ class WorkFolder:
 
     def clean(self) -> list[Path]:
         """Remove what killed runs left half-written; returns what was removed."""
+        self._check_writable()
         folders = [self.path, self.path / "clusters", *(self.path / "segments").glob("*")]
         return remove_temporaries(*folders)
 
@@ -172,6 +171,7 @@ class WorkFolder:
             keep: the plan's files, from :meth:`segment_path`.
             videos: look only at these videos; None looks at every one.
         """
+        self._check_writable()
         kept = set(keep)
         removed = []
         for path in sorted((self.path / "segments").glob("*/*.parquet")):
@@ -236,6 +236,7 @@ class WorkFolder:
         Raises:
             WorkdirError: disk full, or not writable.
         """
+        self._check_writable()
         name = table.id
         write_cluster_file(self.path / "clusters" / f"{name}.parquet", table)
         self._write_yaml({**self.read_run(), _LATEST: name})
@@ -265,10 +266,12 @@ class WorkFolder:
 
     def quarantine(self, uri: str, reason: str, stage: str) -> None:
         """Note that an input could not be used, why, and which station found out."""
+        self._check_writable()
         append_line(self.path / "quarantine.jsonl", {"uri": uri, "stage": stage, "reason": reason})
 
     def clear_quarantine(self, uri: str) -> None:
         """The input is fine now: forget its entries."""
+        self._check_writable()
         entries = read_lines(self.path / "quarantine.jsonl")
         remaining = [entry for entry in entries if entry.get("uri") != uri]
         if len(remaining) < len(entries):
@@ -277,9 +280,8 @@ class WorkFolder:
 
     def quarantined(self) -> list[dict[str, Any]]:
         """Inputs that could not be used: ``uri``, ``stage``, ``reason``; the last word on each."""
-        return list(
-            {entry.get("uri"): entry for entry in read_lines(self.path / "quarantine.jsonl")}.values()
-        )
+        entries = read_lines(self.path / "quarantine.jsonl")
+        return list({entry.get("uri"): entry for entry in entries}.values())
 
     # --- run.yaml ---
 
@@ -301,7 +303,12 @@ class WorkFolder:
     def _run_file(self) -> Path:
         return self.path / "run.yaml"
 
+    def _check_writable(self) -> None:
+        if self._lock is None:
+            raise RuntimeError(f"{self!r} was opened for reading, or is closed")
+
     def _write_yaml(self, content: Mapping[str, Any]) -> None:
+        self._check_writable()
         document = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
         with atomic_file(self._run_file, size=len(document)) as file:
             file.write(document.encode())
@@ -346,22 +353,23 @@ def _read_mark(path: Path) -> dict[str, Any]:
         )
     if found != FORMAT:
         age, remedy = (
-            ("a newer", "upgrade celstream, or") if found > FORMAT else ("an older", "for this one,")
+            ("a newer", "upgrade celstream") if found > FORMAT else ("an older", "run the videos again")
         )
         raise WorkdirError(
             f"{path}: written by {age} celstream (format {found}, this one reads {FORMAT}); "
-            f"{remedy} name a new or an empty folder"
+            f"{remedy}, or name a new or an empty folder"
         )
     return content
 
 
-def _take_lock(path: Path) -> IO[str]:
-    lock = path.open("a+", encoding="utf-8")
+def _take_lock(path: Path) -> IO[bytes]:
+    """Open and lock the file, and leave our process number in it for who comes second."""
+    lock = path.open("a+b", buffering=0)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
-        owner = lock.read(40).strip() or "unknown"
+        owner = lock.read(20).decode(errors="replace").strip() or "unknown"
         lock.close()
         raise WorkdirError(
             f"{path.parent}: in use by another run (process {owner}); wait until it ends, "
@@ -372,9 +380,9 @@ def _take_lock(path: Path) -> IO[str]:
         raise WorkdirError(
             f"{path}: this file system cannot lock files ({error.strerror}); put the work folder on another"
         ) from error
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    with contextlib.suppress(OSError):  # a full disk does not keep us from reading what is there
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n".encode())
     return lock
 
 
