@@ -143,10 +143,12 @@ def write_segment_file(
             write_statistics=list(COLUMNS),
             write_page_checksum=True,
         )
-        for start in range(0, len(rows), ROW_GROUP):
-            writer.write_table(_table(segment, rows, slice(start, start + ROW_GROUP), schema))
-        writer.add_key_value_metadata({"celstream": _json(about), "celstream.frames": _encode(frames)})
-        writer.close()
+        try:
+            for start in range(0, len(rows), ROW_GROUP):
+                writer.write_table(_table(segment, rows, slice(start, start + ROW_GROUP), schema))
+            writer.add_key_value_metadata({"celstream": _json(about), "celstream.frames": _encode(frames)})
+        finally:  # also after an error: the writer would close itself later, and complain
+            writer.close()
 
 
 def read_segment_info(path: Path) -> SegmentInfo:
