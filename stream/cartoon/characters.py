@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.cartoon.draw import Canvas, Color, grey, hsv, mix, shaded
+from stream.errors import ConfigError
 
 FAMILIES = ("human", "toddler", "animal", "quadruped", "bird", "blob", "robot", "creature", "flyer")
 """Body plans. Humans, toddlers, animals, robots and creatures stand on two legs."""
 
 _WEIGHTS = (0.26, 0.08, 0.2, 0.12, 0.09, 0.07, 0.06, 0.08, 0.04)
+LOOKS = ("flat", "cel", "hose", "bare", "cgi", "fur")
+"""Kinds of look: flat colours, cel shadows, 1930s rubber hose, no outlines, soft CGI, CGI with fur."""
 EXPRESSIONS = ("neutral", "happy", "angry", "sad", "surprised")
 
 
@@ -39,11 +42,19 @@ class Look:
     hose: bool = False
 
     @classmethod
+    def named(cls, kind: str, seed: int = 0) -> Look:
+        """A look of one kind (see LOOKS), its ink and widths by `seed`. Raises ConfigError for an unknown kind."""
+        if kind not in LOOKS:
+            raise ConfigError(f"style: expected one of {', '.join(LOOKS)}, got {kind!r}; choose one of them")
+        return cls._of(kind, np.random.default_rng([seed, 0x100C]))
+
+    @classmethod
     def random(cls, rng: np.random.Generator) -> Look:
         """One of the looks of a century: flat or cel TV, rubber hose, no outlines, soft CGI with or without fur."""
-        kind = rng.choice(
-            ["flat", "cel", "hose", "bare", "cgi", "fur"], p=[0.24, 0.28, 0.13, 0.1, 0.12, 0.13]
-        )
+        return cls._of(str(rng.choice(LOOKS, p=[0.24, 0.28, 0.13, 0.1, 0.12, 0.13])), rng)
+
+    @classmethod
+    def _of(cls, kind: str, rng: np.random.Generator) -> Look:
         tint = hsv(rng.random(), 0.5, 0.25)
         ink = mix((18, 14, 20), tint, float(rng.random()) * 0.8)
         line = float(rng.choice([0.005, 0.008, 0.011, 0.015]))
@@ -52,12 +63,12 @@ class Look:
         if kind == "bare":
             return cls(ink, 0.0, str(rng.choice(["flat", "cel"])))
         if kind == "cgi":
-            return cls(ink, 0.0, "soft", texture=float(rng.uniform(0.0, 0.5)))
+            return cls(ink, 0.0, "soft", texture=float(rng.uniform(0.0, 0.25)))
         if kind == "fur":
             return cls(
-                ink, 0.0, "soft", fur=float(rng.uniform(0.006, 0.014)), texture=float(rng.uniform(0.5, 1.0))
+                ink, 0.0, "soft", fur=float(rng.uniform(0.006, 0.014)), texture=float(rng.uniform(0.3, 0.8))
             )
-        return cls(ink, line, str(kind), grey=bool(rng.random() < 0.06))
+        return cls(ink, line, kind, grey=bool(rng.random() < 0.06))
 
 
 @dataclass(frozen=True)
@@ -341,6 +352,7 @@ def random_character(
 __all__ = [
     "EXPRESSIONS",
     "FAMILIES",
+    "LOOKS",
     "Character",
     "Look",
     "Pose",
