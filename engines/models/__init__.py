@@ -1,0 +1,156 @@
+"""The networks that come with the product, and finding one by name or path.
+
+``manifest.yaml`` names each with its sha256, licence, input and figures; a file that does not match its
+sha256 is refused. ``python -m engines.models.register --help`` adds one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from engines.runtime.base import EngineError
+
+Kind = Literal["detector", "embedder"]
+FOLDER = Path(__file__).parent
+MANIFEST = FOLDER / "manifest.yaml"
+DEFAULTS: dict[str, str] = {"detector": "celstream-detector", "embedder": "celstream-embedder"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One network's file. ``figures`` are what it was measured at (name -> number or text)."""
+
+    name: str
+    kind: str
+    path: Path
+    sha256: str
+    licence: str = "not stated: your own file"
+    input: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of an ONNX file, together with the weights file beside it (``x.onnx.data``) where it has one."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_name(path.name + ".data")):
+        if part == path or part.is_file():
+            with part.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read(manifest: Path) -> dict[str, dict[str, Any]]:
+    if not manifest.is_file():
+        return {}
+    loaded = yaml.safe_load(manifest.read_text(encoding="utf-8")) or {}
+    models = loaded.get("models") if isinstance(loaded, dict) else None
+    if not isinstance(models, dict):
+        raise EngineError(f"{manifest}: expected a mapping 'models', got {type(loaded).__name__}; reinstall")
+    return models
+
+
+def _entry(manifest: Path, name: str, entry: Mapping[str, Any]) -> ModelFile:
+    try:
+        return ModelFile(
+            name=name,
+            kind=entry["kind"],
+            path=manifest.parent / entry["file"],
+            sha256=entry["sha256"],
+            licence=entry["licence"],
+            input=entry["input"],
+            figures=dict(entry.get("figures") or {}),
+        )
+    except KeyError as error:
+        raise EngineError(f"{manifest}: model {name!r} lacks the key {error}") from error
+
+
+def list_models(manifest: Path = MANIFEST) -> list[ModelFile]:
+    """The networks of the manifest, by name. Files are not opened."""
+    return [_entry(manifest, name, entry) for name, entry in sorted(_read(manifest).items())]
+
+
+def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) -> ModelFile:
+    """Find a network: 'default', a name in the manifest, or the path of an ONNX file.
+
+    Raises:
+        EngineError: no such file or name, a name of the other kind, or a packaged file whose sha256 is
+            not the manifest's.
+    """
+    text = str(name_or_path)
+    named = _read(manifest)
+    name = DEFAULTS[kind] if text == "default" else text
+    if name in named:
+        model = _entry(manifest, name, named[name])
+        if model.kind != kind:
+            raise EngineError(f"model {name!r} is a {model.kind}; expected a {kind}")
+        if not model.path.is_file():
+            raise EngineError(f"{model.path}: the file of model {name!r} is missing; reinstall celstream")
+        found = file_sha256(model.path)
+        if found != model.sha256:
+            raise EngineError(
+                f"{model.path}: expected sha256 {model.sha256}, got {found}: the file was changed or damaged;"
+                " reinstall celstream, or give the path of your own file"
+            )
+        return model
+    path = Path(text).expanduser()
+    if path.is_file():
+        return ModelFile(path.stem, kind, path, file_sha256(path))
+    names = [n for n, entry in named.items() if entry.get("kind") == kind]
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = (
+        f"; did you mean {near[0]!r}?"
+        if near
+        else f"; the names are {', '.join(['default', *sorted(names)])}"
+    )
+    raise EngineError(
+        f"{kind} {text!r}: expected the path of an ONNX file or a known name, found neither{hint}"
+    )
+
+
+def register(
+    path: str | Path,
+    kind: Kind,
+    name: str,
+    licence: str,
+    input: str,
+    figures: Mapping[str, Any] | None = None,
+    *,
+    manifest: Path = MANIFEST,
+) -> ModelFile:
+    """Write (or replace) a network's manifest entry; a file from elsewhere is copied beside the manifest.
+
+    Args:
+        name: how ``--detector`` and ``--embedder`` will find it.
+        licence: SPDX name of the weights' licence.
+        input: what the network takes, for people ("RGB 0..1, (N, 3, 192, 320)").
+        figures: what it was measured at.
+    """
+    source = Path(path)
+    if kind not in DEFAULTS:
+        raise EngineError(f"kind {kind!r}: expected one of {', '.join(DEFAULTS)}")
+    if not source.is_file():
+        raise EngineError(f"{source}: no such file")
+    target = manifest.parent / (
+        source.name if source.resolve().parent == manifest.parent.resolve() else f"{name}.onnx"
+    )
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+    model = ModelFile(name, kind, target, file_sha256(target), licence, input, dict(figures or {}))
+    entry = {k: v for k, v in asdict(model).items() if k not in ("name", "path")} | {"file": target.name}
+    models = _read(manifest) | {name: entry}
+    text = "# Written by python -m engines.models.register; sha256 is checked when a model is opened.\n"
+    text += yaml.safe_dump({"models": dict(sorted(models.items()))}, sort_keys=True, allow_unicode=True)
+    draft = manifest.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(manifest)
+    return model

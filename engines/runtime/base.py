@@ -8,6 +8,27 @@ from typing import Any, Protocol, runtime_checkable
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 
+class EngineError(Exception):
+    """A network cannot be read or run. The message names the file and what to do."""
+
+
+class MissingRuntimeError(EngineError):
+    """A package that runs networks is not installed; the message names the pip command."""
+
+
+class DeviceError(EngineError):
+    """The device that was asked for is not there; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Something else than the best way was taken: what was wanted, what is used, and why."""
+
+    wanted: str
+    used: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, dtype and shape of an input or output; a free axis (the batch) is None."""
@@ -16,6 +37,9 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | None, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} ({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
 
 @runtime_checkable
 class Engine(Protocol):
@@ -23,12 +47,14 @@ class Engine(Protocol):
 
     ``metadata`` is the ONNX file's own (``names``, ``stride``, ``imgsz``, ``mean``, ...), as strings.
     ``description`` says what runs it ("ONNX Runtime 1.31 CPU, 2 threads"), for the run's record.
+    ``fallbacks`` says what was wanted and could not be had.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: dict[str, str]
     description: str
+    fallbacks: tuple[Fallback, ...]
 
     def run(self, **arrays: Array) -> dict[str, Array]: ...
 

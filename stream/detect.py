@@ -1,0 +1,195 @@
+"""Finding characters: frames in, boxes out."""
+
+from __future__ import annotations
+
+import difflib
+import math
+
+import numpy as np
+
+from engines.runtime import Fallback
+from kernels.boxes import nms, unletterbox
+from kernels.image import Letterbox, fit_letterbox, letterbox
+from stream.batches import Array, Detections, FrameBatch
+from stream.config import DetectorConfig
+from stream.errors import ConfigError, ModelError
+from stream.given import GivenBoxes
+from stream.heads import Found, Head, recognize
+from stream.networks import Network
+
+__all__ = ["Detector", "GivenBoxes"]
+
+_STEP = 32
+_FREE_SIZE = (640, 640)  # a network that leaves its size free and does not say what it was trained at
+_PIXELS_PER_CALL = 1 << 20  # bounds the memory of one call: 16 canvases of 320x192, 2 of 640x640
+
+
+class Detector:
+    """The station that finds characters with a network.
+
+    Attributes:
+        name: 'detect'.
+        model_hash: sha256 of the network's file.
+        class_names: what the network tells apart.
+        fallbacks: what was wanted of the device and could not be had.
+    """
+
+    name = "detect"
+
+    def __init__(self, config: DetectorConfig, *, device: str = "auto", threads: int = 0) -> None:
+        """Load ``config.model``, run it once to see what it puts out.
+
+        Raises:
+            ModelError: it is no detector of a known format, or has no such ``size``.
+            ConfigError: ``config.classes`` names a class it does not know, or ``device`` cannot be had.
+            DependencyError: no runtime is installed.
+        """
+        self.config = config
+        self._network = Network(config.model, "detector", device=device, threads=threads)
+        self._trained = self._network.image_size() or _FREE_SIZE
+        self._step = self._find_step()
+        self._check_size()
+        height, width = self.canvas(*self._trained)
+        trial = np.zeros((1, 3, height, width), np.float32)
+        self._head: Head = recognize(self._network, self._network.run(trial), height, width)
+        self.class_names = self._head.class_names
+        self._kept = self._find_kept()
+
+    @property
+    def model_hash(self) -> str:
+        """sha256 of the network's file."""
+        return self._network.file.sha256
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """What was wanted of the device and could not be had, with the reason."""
+        return self._network.engine.fallbacks
+
+    @property
+    def description(self) -> str:
+        """The file, its format, and what runs it, for people."""
+        return (
+            f"{self._network} ({self._head.format}, {len(self.class_names)} classes) on"
+            f" {self._network.engine.description}"
+        )
+
+    def _find_step(self) -> int:
+        stride = self._network.literal("stride")
+        if isinstance(stride, list | tuple) and stride:
+            stride = stride[-1]
+        return max(_STEP, stride) if isinstance(stride, int) and 0 < stride <= 256 else _STEP
+
+    def _check_size(self) -> None:
+        height, width, size = self._network.height, self._network.width, self.config.size
+        if size is not None and height is not None and width is not None and size != max(height, width):
+            raise ModelError(
+                f"{self._network.file.path}: detector.size {size}: expected no size, because the network's"
+                f" input is fixed at {width}x{height}; leave it out, or export the network with a free size"
+            )
+
+    def _find_kept(self) -> Array | None:
+        """(C,) bool: the classes to keep; None keeps all."""
+        names = self.class_names
+        if self.config.classes:
+            for wanted in self.config.classes:
+                if wanted not in names:
+                    near = difflib.get_close_matches(wanted, names, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(names[:100])}"
+                    raise ConfigError(f"detector.classes: {self._network} does not know {wanted!r}; {hint}")
+            return np.array([name in self.config.classes for name in names])
+        if "character" in names and "face" in names:
+            return np.array([name != "face" for name in names])
+        return None
+
+    def canvas(self, frame_height: int, frame_width: int) -> tuple[int, int]:
+        """Height and width of the network's input for frames of this size.
+
+        A side that the file fixes is kept. Else ``config.size`` is the longer side; without it, a square
+        training size gives the longer side (as its exporters mean it), and another one the number of pixels.
+        """
+        if self._network.height is not None and self._network.width is not None:
+            return self._network.height, self._network.width
+        trained_height, trained_width = self._trained
+        longer = self.config.size or (trained_height if trained_height == trained_width else None)
+        if longer is not None:
+            scale = longer / max(frame_height, frame_width)
+            height, width = (self._up(side * scale) for side in (frame_height, frame_width))
+        else:
+            scale = math.sqrt(trained_height * trained_width / (frame_height * frame_width))
+            height, width = (self._near(side * scale) for side in (frame_height, frame_width))
+        return self._network.height or height, self._network.width or width
+
+    def _up(self, side: float) -> int:
+        return max(1, math.ceil(side / self._step - 1e-6)) * self._step
+
+    def _near(self, side: float) -> int:
+        return max(1, round(side / self._step)) * self._step
+
+    def __call__(self, batch: FrameBatch) -> Detections:
+        """Find the characters of a batch of frames.
+
+        Raises:
+            ModelError: the network fails, or puts out numbers that are not finite.
+        """
+        frame_height, frame_width = batch.images.shape[1:3]
+        found: list[Found] = []
+        if len(batch):
+            height, width = self.canvas(frame_height, frame_width)
+            place = fit_letterbox(frame_height, frame_width, height, width, centred=self._head.centred)
+            per_call = self._per_call(height, width)
+            for start in range(0, len(batch), per_call):
+                found += self._detect(batch.images[start : start + per_call], place)
+        counts = [len(f.scores) for f in found]
+        classes = np.concatenate([f.classes for f in found] or [np.empty(0, np.int32)])
+        return Detections(
+            frames=batch,
+            frame=np.repeat(np.arange(len(found), dtype=np.int32), counts),
+            boxes=np.concatenate([f.boxes for f in found] or [np.empty((0, 4), np.float32)]),
+            scores=np.concatenate([f.scores for f in found] or [np.empty(0, np.float32)]),
+            classes=classes,
+            class_names=self._named(int(classes.max()) + 1 if len(classes) else 0),
+        )
+
+    def _per_call(self, height: int, width: int) -> int:
+        if self._head.one_by_one:
+            return 1
+        return self._network.batch or max(1, _PIXELS_PER_CALL // (height * width))
+
+    def _named(self, count: int) -> tuple[str, ...]:
+        """The class names, numbered on where the file names fewer classes than it puts out."""
+        return self.class_names + tuple(f"class {k}" for k in range(len(self.class_names), count))
+
+    def _detect(self, images: Array, place: Letterbox) -> list[Found]:
+        head = self._head
+        canvas = letterbox(images, place, mul=head.mul, add=head.add, bgr=head.bgr)
+        outputs = self._network.run(canvas)
+        for name, value in outputs.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ModelError(
+                    f"{self._network.file.path}: output {name!r} has numbers that are not finite;"
+                    " export the network in float32"
+                )
+        read = head.read(outputs, place.height, place.width, self.config.score)
+        if len(read) != len(images):
+            raise ModelError(
+                f"{self._network.file.path}: expected outputs for {len(images)} images, found {len(read)}"
+            )
+        return [self._finish(found, place) for found in read]
+
+    def _finish(self, found: Found, place: Letterbox) -> Found:
+        """Classes wanted, in the frame's pixels, suppressed, best first."""
+        boxes = unletterbox(found.boxes, place)
+        keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # some lie wholly on the grey
+        if self._kept is not None:
+            known = found.classes < len(self._kept)
+            keep &= known & self._kept[np.where(known, found.classes, 0)]
+        boxes, scores, classes = boxes[keep], found.scores[keep], found.classes[keep]
+        if self._head.needs_nms:
+            order = nms(boxes, scores, classes, self.config.iou, self.config.max_per_frame)
+        else:
+            order = np.argsort(-scores, kind="stable")[: self.config.max_per_frame]
+        return Found(boxes[order], np.minimum(scores[order], np.float32(1)), classes[order])
+
+    def close(self) -> None:
+        """Free the network."""
+        self._network.close()

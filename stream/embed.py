@@ -1,0 +1,125 @@
+"""Turning crops into vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from engines.runtime import Fallback
+from kernels.image import normalize, resize
+from stream.batches import Array, CropBatch
+from stream.config import EmbedderConfig
+from stream.errors import ModelError
+from stream.networks import Network
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_FREE_SIZE = (224, 224)  # a network that leaves its size free and does not say what it was trained at
+
+
+class Embedder:
+    """The station that gives each crop its embedding.
+
+    Any network (N, 3, H, W) -> (N, D) or (N, D, 1, 1). Its input is RGB in 0..1 less ``mean``, over ``std``
+    (metadata of the file, ImageNet's where it has none). With ``mirror`` the embedding of the mirrored crop
+    is added; the sum is L2-normalized.
+
+    Attributes:
+        name: 'embed'.
+        input_size: side of the square crops it takes, in pixels.
+        dim: D.
+    """
+
+    name = "embed"
+
+    def __init__(self, config: EmbedderConfig, *, device: str = "auto", threads: int = 0) -> None:
+        """Load ``config.model``, run it once to see what it puts out.
+
+        Raises:
+            ModelError: it is no embedder.
+            ConfigError: ``device`` cannot be had.
+            DependencyError: no runtime is installed.
+        """
+        self.config = config
+        self._network = Network(config.model, "embedder", device=device, threads=threads)
+        height, width = self._network.image_size() or _FREE_SIZE
+        self._height = self._network.height or height
+        self._width = self._network.width or width
+        self.input_size = max(self._height, self._width)
+        self._mul, self._add = self._network.scaling(IMAGENET_MEAN, IMAGENET_STD)
+        outputs = self._network.run(np.zeros((1, 3, self._height, self._width), np.float32))
+        fitting = [
+            (name, value.shape[1])
+            for name, value in outputs.items()
+            if value.dtype.kind == "f"
+            and value.shape[:1] == (1,)
+            and (value.ndim == 2 or (value.ndim == 4 and value.shape[2:] == (1, 1)))
+        ]
+        if not fitting:
+            shapes = ", ".join(f"{name} {value.dtype} {value.shape}" for name, value in outputs.items())
+            raise ModelError(
+                f"{self._network.file.path}: expected an embedder, whose output for one image is (1, D) or"
+                f" (1, D, 1, 1); found {shapes}"
+            )
+        self._output, self.dim = fitting[0]
+
+    @property
+    def model_hash(self) -> str:
+        """sha256 of the network's file."""
+        return self._network.file.sha256
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """What was wanted of the device and could not be had, with the reason."""
+        return self._network.engine.fallbacks
+
+    @property
+    def description(self) -> str:
+        """The file, its sizes, and what runs it, for people."""
+        mirror = ", with mirror" if self.config.mirror else ""
+        return (
+            f"{self._network} ({self._width}x{self._height} -> {self.dim}{mirror}) on"
+            f" {self._network.engine.description}"
+        )
+
+    def __call__(self, batch: CropBatch) -> CropBatch:
+        """The batch with ``embeddings``, (M, D) float32 of length 1.
+
+        Raises:
+            ModelError: the network fails, or puts out numbers that are not finite.
+        """
+        side = batch.images.shape[1]
+        if len(batch) and side != self.input_size:
+            raise ValueError(f"Embedder: expected crops of side {self.input_size}, got {side}")
+        total = np.empty((len(batch), self.dim), np.float32)
+        step = self._network.batch or self.config.batch_size
+        for start in range(0, len(batch), step):
+            images = self._fitted(batch.images[start : start + step])
+            vectors = self._embed(images, mirror=False)
+            if self.config.mirror:
+                vectors = vectors + self._embed(images, mirror=True)
+            total[start : start + step] = vectors
+        if not np.isfinite(total).all():
+            raise ModelError(
+                f"{self._network.file.path}: output {self._output!r} has numbers that are not finite;"
+                " export the network in float32"
+            )
+        length = np.linalg.norm(total.astype(np.float64), axis=1, keepdims=True)
+        embeddings = (total / np.maximum(length, 1e-12)).astype(np.float32)
+        return dataclasses.replace(batch, embeddings=embeddings)
+
+    def _fitted(self, images: Array) -> Array:
+        """Square crops in the network's shape, where that is no square."""
+        if images.shape[1:3] == (self._height, self._width):
+            return images
+        whole = (0.0, 0.0, float(images.shape[2]), float(images.shape[1]))
+        return np.stack([resize(image, whole, self._height, self._width) for image in images])
+
+    def _embed(self, images: Array, *, mirror: bool) -> Array:
+        inputs = normalize(images, mul=self._mul, add=self._add, mirror=mirror)
+        return self._network.run(inputs)[self._output].reshape(len(images), -1)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._network.close()

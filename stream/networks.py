@@ -1,0 +1,141 @@
+"""Opening a network for a station: found by name or path, checked, its errors told as the project's own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from engines.models import Kind, ModelFile, resolve
+from engines.runtime import DeviceError, Engine, EngineError, MissingRuntimeError, open_engine
+from stream.batches import Array
+from stream.errors import CelstreamError, ConfigError, DependencyError, ModelError
+
+
+def _translated(error: EngineError) -> CelstreamError:
+    if isinstance(error, MissingRuntimeError):
+        return DependencyError(str(error))
+    if isinstance(error, DeviceError):
+        return ConfigError(str(error))
+    return ModelError(str(error))
+
+
+class Network:
+    """An image network: one input (N, 3, H, W) float, or (3, H, W) for one image at a time.
+
+    Attributes:
+        file: where it came from, with its sha256.
+        engine: what runs it.
+        batch: images per call where the file fixes it, else None.
+        height, width: input size where the file fixes it, else None.
+    """
+
+    def __init__(self, name: str, kind: Kind, *, device: str, threads: int) -> None:
+        """Find and load a network.
+
+        Raises:
+            ModelError: no such model, not ONNX, or its input is no picture.
+            DependencyError: no runtime is installed.
+            ConfigError: ``device`` 'cuda' cannot be had.
+        """
+        try:
+            self.file: ModelFile = resolve(name, kind)
+            self.engine: Engine = open_engine(self.file.path, device=device, threads=threads)
+        except EngineError as error:
+            raise _translated(error) from error
+        inputs = self.engine.inputs
+        shape = inputs[0].shape if len(inputs) == 1 else ()
+        self._stacked = len(shape) == 4
+        if len(shape) == 3:
+            shape = (1, *shape)
+        if len(shape) != 4 or shape[1] not in (3, None) or inputs[0].dtype not in ("float32", "float16"):
+            raise ModelError(
+                f"{self.file.path}: expected a network with one input (N, 3, H, W) of float32 or float16,"
+                f" found {', '.join(map(str, inputs))}; it is no {kind}"
+            )
+        self.batch, _, self.height, self.width = shape
+
+    def __str__(self) -> str:
+        return self.file.path.name
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The ONNX file's own key/value pairs."""
+        return self.engine.metadata
+
+    def run(self, images: Array) -> dict[str, Array]:
+        """Run on (n, 3, H, W) float32, ``n`` at most the fixed batch; outputs are float32 or integers.
+
+        A fixed batch is filled up with zeros, and what belongs to them is cut off the outputs.
+        """
+        n = len(images)
+        if self.batch is not None and n < self.batch:
+            images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), images.dtype)])
+        try:
+            outputs = self.engine.run(**{self.engine.inputs[0].name: images if self._stacked else images[0]})
+        except EngineError as error:
+            raise _translated(error) from error
+        for name, value in outputs.items():
+            if value.dtype.kind == "f":
+                outputs[name] = value = value.astype(np.float32, copy=False)
+            if n < len(images) and value.ndim and len(value) == len(images):
+                outputs[name] = value[:n]
+        return outputs
+
+    def literal(self, key: str) -> Any:
+        """A metadata value read as a Python literal (numbers, lists, dicts), None where it is missing.
+
+        Raises:
+            ModelError: it is there and is no literal.
+        """
+        text = self.metadata.get(key)
+        if text is None or not text.strip():
+            return None
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise ModelError(
+                f"{self.file.path}: metadata {key!r}: expected a number, list or dict, found {text[:80]!r}"
+            ) from error
+
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of metadata ``imgsz`` ("640" or "[192, 320]"), None where it is missing."""
+        value = self.literal("imgsz")
+        if value is None:
+            return None
+        sides = (value, value) if isinstance(value, int) else value
+        if isinstance(sides, list | tuple) and len(sides) == 1:
+            sides = (sides[0], sides[0])
+        if not (
+            isinstance(sides, list | tuple)
+            and len(sides) == 2
+            and all(isinstance(side, int) and 1 <= side <= 16384 for side in sides)
+        ):
+            raise ModelError(
+                f"{self.file.path}: metadata 'imgsz': expected a size or [height, width], found {value!r}"
+            )
+        return (sides[0], sides[1])
+
+    def scaling(self, default_mean: Any, default_std: Any) -> tuple[Array, Array]:
+        """``mul`` and ``add`` (3,) that turn 0..255 into the network's units.
+
+        From metadata ``mean`` and ``std``: lists of three in 0..1 units (RGB), as torchvision writes them.
+        """
+        values = []
+        for key, default in (("mean", default_mean), ("std", default_std)):
+            value = self.literal(key)
+            array = np.asarray(default if value is None else value, np.float32)
+            if array.shape != (3,) or not np.isfinite(array).all() or (key == "std" and (array <= 0).any()):
+                raise ModelError(
+                    f"{self.file.path}: metadata {key!r}: expected three numbers in 0..1 units,"
+                    f" found {value!r}"
+                )
+            values.append(array)
+        mean, std = values
+        return np.float32(1 / 255) / std, -mean / std
+
+    def close(self) -> None:
+        """Free the network."""
+        self.engine.close()
