@@ -1,0 +1,1 @@
+"""celstream: from animation and broadcast archives to characters."""

@@ -9,6 +9,7 @@ EXIT_DONE = 0
 EXIT_DEFECT = 1
 EXIT_USAGE = 2
 EXIT_QUARANTINED = 3
+EXIT_INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
 class CelstreamError(Exception):

@@ -1,0 +1,82 @@
+"""Clustering a work folder: crops of every segment file in, one cluster file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream.cluster import cluster_embeddings
+from stream.config import ClusterConfig, Config, load_config
+from stream.errors import WorkdirError
+from stream.tables import ClusterTable, CropTable
+from stream.workdir import WorkFolder
+
+
+def cluster(
+    out: str | Path,
+    *,
+    clusters: str | tuple[int, int] | None = None,
+    strength: float | None = None,
+    config: Config | None = None,
+    report: bool = True,
+) -> ClusterTable:
+    """Cluster the crops of a work folder again, without touching its segments.
+
+    Args:
+        out: the work folder.
+        clusters: wanted number as ``(min, max)`` or ``"min:max"``. Raising both gives more, purer clusters.
+        strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.cluster`.
+        config: the other settings; the ones of the last run by default.
+        report: also write ``report.html`` again.
+
+    Raises:
+        ConfigError: a setting out of its range.
+        WorkdirError: no such work folder, or nothing in it to cluster.
+    """
+    with WorkFolder.open(out, create=False) as folder:
+        last = folder.read_run().get("config") or {}
+        base = (config.model_dump() if config is not None else last).get("cluster", {})
+        if clusters is not None or strength is not None:
+            base = {**base, "clusters": clusters, "strength": strength}
+        settings = load_config(values={"cluster": base}).cluster
+        table = cluster_folder(folder, settings)
+        record = folder.read_run()
+        record["clusters"] = table.meta["clusters"]
+        record["config"] = {**last, "cluster": settings.model_dump(mode="json")}
+        folder.write_run(record)
+        if report:
+            from stream.report import write_report
+
+            write_report(folder)
+        return table
+
+
+def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
+    """Cluster every crop of an open work folder and store the result as its latest clustering."""
+    hashes = {info.notes.get("embedder") for info in folder.segments() if info.crops}
+    if len(hashes) > 1:
+        raise WorkdirError(
+            f"{folder.path}: its segments were embedded by {len(hashes)} different networks, whose vectors cannot"
+            " be compared; run again over all its videos with one embedder, or use another folder"
+        )
+    crops = folder.crops()
+    if not len(crops):
+        raise WorkdirError(
+            f"{folder.path}: no crops to cluster; lower detector.score or crops.min_size and run again"
+        )
+    tracks = crops.unique_tracks()
+    found = cluster_embeddings(
+        crops.embeddings, tracks=tracks, frames=frame_numbers(crops), times=crops.time_s, config=settings
+    )
+    table = found.as_table(crops.crop_id)
+    table.meta["tracks"] = int(tracks.max()) + 1
+    folder.write_clusters(table)
+    return table
+
+
+def frame_numbers(crops: CropTable) -> Any:
+    """(M,) int64: which frame of the whole table each crop is in."""
+    keys = np.stack([crops.segment.astype(np.int64), crops.frame_index], axis=1)
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -1,0 +1,375 @@
+"""The main job: an archive into a work folder.
+
+It plans segments, skips those that are done, streams the rest through the stations into segment files, then
+clusters and writes the report. Everything it did and could not do ends in ``run.yaml``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stream.batches import Detections, FrameBatch, Segment, Video
+from stream.cluster_job import cluster_folder
+from stream.config import Config, load_config
+from stream.errors import CelstreamError, SourceError
+from stream.pipeline import Pipeline, SegmentResult, StationStats
+from stream.progress import Progress, Quiet
+from stream.rows import FrameTable, SegmentRows
+from stream.store import fingerprint
+from stream.summary import Summary, peak_rss_bytes
+from stream.version import VERSION
+from stream.workdir import WorkFolder
+
+
+@dataclass
+class _Tally:
+    """What passes on the way and is not in the crops: frames looked at, boxes found, damage."""
+
+    frames: list[FrameTable] = field(default_factory=list)
+    detections: int = 0
+    notes: list[str] = field(default_factory=list)
+    reached_s: float = 0.0
+
+
+class _CountedDetector:
+    """The detector, counting its boxes per segment: small ones never become crops."""
+
+    def __init__(self, detect: Callable[[FrameBatch], Detections], tallies: Mapping[str, _Tally]) -> None:
+        self.name = "detect"
+        self._detect = detect
+        self._tallies = tallies
+
+    def __call__(self, batch: FrameBatch) -> Detections:
+        found = self._detect(batch)
+        self._tallies[_id(batch.segment)].detections += len(found)
+        return found
+
+
+def _id(segment: Segment) -> str:
+    return f"{segment.video.name}/{segment.key}"
+
+
+def run(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    progress: Progress | None = None,
+    on_start: Callable[[Callable[[], None]], Any] | None = None,
+    report: bool = True,
+    **settings: Any,
+) -> Summary:
+    """Turn videos and images into clusters of characters in the work folder ``out``.
+
+    Args:
+        inputs: files, folders, globs, playlists or URLs; one or many.
+        out: the work folder. Segments that are done there with the same content, settings and models are
+            kept; delete the folder to start over.
+        config: settings; see :class:`stream.config.Config`.
+        progress: told how far the run is; nothing by default.
+        on_start: is given a function that stops the run softly (the batch in work is finished and every
+            whole segment kept), for signal handlers and other threads.
+        report: also write ``report.html``.
+        **settings: single settings over ``config``, as in ``run(..., interval=2, detector={"score": 0.4})``.
+
+    Raises:
+        CelstreamError: a setting, model or the work folder is unusable. A bad video is not an error: it is in
+            ``Summary.quarantined`` with its reason, and the rest is done.
+    """
+    paths = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+    if settings:
+        base = config.model_dump() if config is not None else {}
+        config = load_config(values=_merged(base, settings))
+    with WorkFolder.open(out, create=True) as folder:
+        job = _Run(folder, config or Config(), progress or Quiet())
+        if on_start is not None:
+            on_start(job.stop)
+        return job.do(paths, report=report)
+
+
+def _merged(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in extra.items():
+        base[key] = (
+            {**base[key], **value}
+            if isinstance(base.get(key), dict) and isinstance(value, Mapping)
+            else value
+        )
+    return base
+
+
+class _Run:
+    """One run over one open work folder."""
+
+    def __init__(self, folder: WorkFolder, config: Config, progress: Progress) -> None:
+        self.folder = folder
+        self.config = config
+        self.progress = progress
+        self.began = time.perf_counter()
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.quarantined: list[dict[str, str]] = []
+        self.notes: list[str] = []
+        self.defects = 0
+        self.tallies: dict[str, _Tally] = {}
+        self.stations: dict[str, StationStats] = {}
+        self.video_seconds = 0.0
+        self._pipeline: Pipeline | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Finish the batch in work and keep every whole segment."""
+        self._stopped.set()
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    def do(self, inputs: Sequence[str], *, report: bool) -> Summary:
+        from stream.stations import Stations
+
+        self.folder.clean()
+        stations = Stations(self.config)
+        for fallback in stations.fallbacks:
+            self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
+        try:
+            segments = self._plan(inputs)
+            todo = self._todo(segments, stations)
+            self._stream(todo, stations)
+        finally:
+            stations.close()
+        if not self._stopped.is_set():
+            videos = {segment.video.name for segment in segments}
+            self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
+            if any(info.crops for info in self.folder.segments()):
+                cluster_folder(self.folder, self.config.cluster)
+        summary = self._record(segments, len(segments) - len(todo), stations)
+        if report and not self._stopped.is_set():
+            from stream.report import write_report
+
+            path = write_report(self.folder)
+            summary = self._record(segments, len(segments) - len(todo), stations, report=str(path))
+        return summary
+
+    # --- planning ---
+
+    def _plan(self, inputs: Sequence[str]) -> list[Segment]:
+        from stream.sources import find_videos, plan_segments
+
+        segments: list[Segment] = []
+        for video in find_videos(inputs, on_bad=lambda uri, reason: self._quarantine(uri, reason, "open")):
+            try:
+                parts = plan_segments(self._named(video), self.config.segment_seconds, self.config.interval)
+            except SourceError as error:
+                self._quarantine(video.uri, str(error), "plan")
+                continue
+            segments += parts
+            self.folder.clear_quarantine(video.uri)
+        return segments
+
+    def _named(self, video: Video) -> Video:
+        """A name of its own for a video whose name an earlier run gave to another one in this folder."""
+        import dataclasses
+        import hashlib
+
+        taken = {info.video: info.uri for info in self.folder.segments([video.name])}
+        other = taken.get(video.name)
+        if other is None or other == video.uri or not Path(other).exists():
+            return video
+        suffix = hashlib.sha256(video.uri.encode()).hexdigest()[:6]
+        return dataclasses.replace(video, name=f"{video.name}-{suffix}")
+
+    def _todo(self, segments: Sequence[Segment], stations: Any) -> list[tuple[Segment, str]]:
+        from stream.stations import row_settings
+
+        settings = row_settings(self.config)
+        hashes = stations.model_hashes
+        marks: dict[str, str] = {}
+        todo = []
+        for segment in segments:
+            name = segment.video.name
+            if name not in marks:
+                marks[name] = fingerprint(segment.video, settings, hashes, VERSION)
+            if not self.folder.has_segment(segment, marks[name]):
+                todo.append((segment, marks[name]))
+        return todo
+
+    # --- streaming ---
+
+    def _stream(self, todo: Sequence[tuple[Segment, str]], stations: Any) -> None:
+        marks = {_id(segment): mark for segment, mark in todo}
+        known_s = sum(_length(segment) for segment, _ in todo)
+        detect, crop, embed = stations.order
+        self._pipeline = Pipeline(
+            self._decode,
+            (_CountedDetector(detect, self.tallies), crop, embed),
+            queue_size=self.config.queue_size,
+        )
+        if self._stopped.is_set():
+            self._pipeline.stop()
+        self.progress.begin(len(todo), known_s)
+        try:
+            for result in self._pipeline.run(segment for segment, _ in todo):
+                self._finish(result, marks[_id(result.segment)], stations)
+        finally:
+            self.progress.end()
+
+    def _decode(self, segment: Segment) -> Iterator[FrameBatch]:
+        from stream.decode import decode_segment
+
+        tally = self.tallies[_id(segment)] = _Tally(reached_s=segment.start_s)
+        with contextlib.closing(decode_segment(segment, self.config, note=tally.notes.append)) as batches:
+            for batch in batches:
+                frames = FrameTable.of(batch)
+                tally.frames.append(frames)
+                reached = max(float(frames.times.max(initial=tally.reached_s)), tally.reached_s)
+                self.progress.advance(len(frames), reached - tally.reached_s)
+                tally.reached_s = reached
+                yield batch
+
+    def _finish(self, result: SegmentResult, mark: str, stations: Any) -> None:
+        """Write a whole segment, or quarantine its video with the reason."""
+        segment, tally = result.segment, self.tallies.pop(_id(result.segment), _Tally())
+        for name, stats in result.stations.items():
+            total = self.stations.setdefault(name, StationStats(name))
+            total.seconds += stats.seconds
+            total.batches += stats.batches
+            total.items += stats.items
+        where = f"{segment.video.uri} from {segment.start_s:.1f} s" if segment.start_s else segment.video.uri
+        if result.error is not None:
+            self._fail(segment, result, where)
+            return
+        rows = SegmentRows.from_batches(result.batches, stations.embed.dim)
+        rows = rows.with_tracks(_tracks(rows, self.config))
+        frames = FrameTable.join(tally.frames)
+        notes = {
+            "detections": tally.detections,
+            "embedder": stations.model_hashes["embedder"],
+            "messages": tally.notes,
+        }
+        self.folder.write_segment(
+            segment,
+            mark,
+            rows,
+            frames=frames,
+            notes=notes,
+            stats={name: stats.as_dict() for name, stats in result.stations.items()},
+        )
+        self.video_seconds += _length(segment) or (tally.reached_s - segment.start_s)
+        for message in tally.notes:
+            self._note(f"{where}: {message}")
+        self.progress.segment_done(_id(segment), len(rows))
+
+    def _fail(self, segment: Segment, result: SegmentResult, where: str) -> None:
+        error = result.error
+        if isinstance(error, CelstreamError):
+            self._quarantine(segment.video.uri, str(error), result.failed_at)
+            return
+        self.defects += 1
+        self._quarantine(
+            segment.video.uri,
+            f"{where}: internal error in {result.failed_at} ({type(error).__name__}: {error}); report it",
+            result.failed_at,
+        )
+        traceback.print_exception(error, file=sys.stderr)
+
+    def _quarantine(self, uri: str, reason: str, stage: str) -> None:
+        self.folder.quarantine(uri, reason, stage)
+        self.quarantined.append({"uri": uri, "stage": stage, "reason": reason})
+        self.progress.note(f"quarantined: {reason}")
+
+    def _note(self, message: str) -> None:
+        self.notes.append(message)
+        self.progress.note(message)
+
+    # --- the record ---
+
+    def _record(
+        self, segments: Sequence[Segment], skipped: int, stations: Any, report: str | None = None
+    ) -> Summary:
+        """Write ``run.yaml`` from what the folder holds now."""
+        infos = self.folder.segments()
+        table = self.folder.latest_clusters()
+        meta = self.folder.read_clusters(table).meta if table else {}
+        seconds = time.perf_counter() - self.began
+        summary = Summary(
+            out=str(self.folder.path),
+            videos=len({info.video for info in infos}),
+            frames=sum(len(info.frames) for info in infos),
+            held_frames=sum(int(info.frames.held.sum()) for info in infos),
+            detections=sum(info.notes.get("detections", 0) for info in infos),
+            crops=sum(info.crops for info in infos),
+            tracks=int(meta.get("tracks", 0)),
+            clusters=int(meta.get("clusters", 0)),
+            segments=len(segments),
+            segments_skipped=skipped,
+            seconds=round(seconds, 3),
+            times_real_time=round(self.video_seconds / seconds, 2),
+            peak_rss_bytes=peak_rss_bytes(),
+            quarantined=tuple(self.quarantined),
+            fallbacks=tuple(asdict(fallback) for fallback in stations.fallbacks),
+            notes=tuple(self.notes),
+            report=report,
+            interrupted=self._stopped.is_set(),
+            defects=self.defects,
+        )
+        record = asdict(summary) | {
+            "version": VERSION,
+            "started": self.started,
+            "device": "cpu" if "CPU" in stations.embed.description else "cuda",
+            "models": stations.models,
+            "stations": self._station_totals(),
+            "videos": [_described(segment.video) for segment in segments if segment.start_s == 0],
+            "config": self.config.model_dump(mode="json"),
+        }
+        self.folder.write_run(record)
+        return summary
+
+    def _station_totals(self) -> dict[str, dict[str, float]]:
+        """Work of every station for all segments in the folder, whichever run did them."""
+        totals: dict[str, dict[str, float]] = {}
+        for entry in self.folder.stats():
+            for name, stats in entry["stats"].items():
+                into = totals.setdefault(name, dict.fromkeys(("seconds", "batches", "items"), 0))
+                for key in into:
+                    into[key] = round(into[key] + stats.get(key, 0), 4)
+        return totals
+
+
+def _tracks(rows: SegmentRows, config: Config) -> Any:
+    """Tracks over the pictures that were looked at; a held row is in the track of the row it repeats."""
+    from stream.tracks import link_tracks
+
+    tracks = np.full(len(rows), -1, np.int64)
+    fresh = ~rows.held
+    tracks[fresh] = link_tracks(
+        rows.numbers[fresh],
+        rows.times[fresh],
+        rows.shots[fresh],
+        rows.boxes[fresh],
+        rows.embeddings[fresh],
+        config.tracks,
+    )
+    keys = [(int(number), box.tobytes()) for number, box in zip(rows.numbers, rows.boxes, strict=True)]
+    track_of = {key: track for key, track, first in zip(keys, tracks, fresh, strict=True) if first}
+    return np.array([track_of[key] for key in keys], np.int64)
+
+
+def _length(segment: Segment) -> float:
+    """Seconds of video in a segment, 0 where that is unknown or has no meaning."""
+    if segment.video.kind == "images":
+        return 0.0
+    end = min(segment.end_s, segment.video.duration_s or np.inf)
+    return max(end - segment.start_s, 0.0) if np.isfinite(end) else 0.0
+
+
+def _described(video: Video) -> dict[str, Any]:
+    keys = ("name", "uri", "kind", "duration_s", "width", "height", "frame_rate", "codec")
+    return {key: getattr(video, key) for key in keys}

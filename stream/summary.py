@@ -1,0 +1,47 @@
+"""What a run did, as one flat object for people and for machines."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+from stream.errors import EXIT_DEFECT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_QUARANTINED
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did. Counts are those of the whole work folder, times those of this run."""
+
+    out: str
+    videos: int = 0
+    frames: int = 0  # looked at, held ones too
+    held_frames: int = 0  # of those, recognized as repeats and not detected again
+    detections: int = 0
+    crops: int = 0
+    tracks: int = 0
+    clusters: int = 0
+    segments: int = 0  # of this run's plan
+    segments_skipped: int = 0  # of those, done by an earlier run
+    seconds: float = 0.0
+    times_real_time: float = 0.0  # seconds of video done in this run, per second
+    peak_rss_bytes: int = 0
+    quarantined: tuple[dict[str, str], ...] = ()
+    fallbacks: tuple[dict[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    report: str | None = None
+    interrupted: bool = False
+    defects: int = 0  # of the quarantined, those that are errors of ours
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 a defect of ours, 3 done with quarantined inputs, 130 interrupted."""
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        if self.defects:
+            return EXIT_DEFECT
+        return EXIT_QUARANTINED if self.quarantined else EXIT_DONE
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
