@@ -137,9 +137,7 @@ def write_segment_file(
             file,
             schema,
             compression="zstd",
-            # held frames repeat whole pictures: a dictionary as large as the row group stores each once
-            use_dictionary=[*_REPEATING, "jpeg.bytes"],
-            dictionary_pagesize_limit=2**30,
+            use_dictionary=_REPEATING,  # pictures need none: zstd stores those that held frames repeat once
             write_statistics=list(COLUMNS),
             write_page_checksum=True,
         )

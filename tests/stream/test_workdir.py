@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import resource
 import signal
@@ -249,42 +250,62 @@ def test_times_taken_are_kept_apart_so_that_files_repeat(folder: WorkFolder) -> 
 
 # --- kills and full disks ---
 
-WRITER = f"""
-import sys; sys.path[:0] = {PATHS!r}
+WRITERS = f"""
+import os, sys; sys.path[:0] = {PATHS!r}
 import store_samples as sample
 from stream.workdir import WorkFolder
 made = [(of, sample.rows(of, 40, side=160)) for of in map(sample.segment, range(3))]
-with WorkFolder.open(sys.argv[1], create=True) as folder:
-    print("open", flush=True)
-    for fingerprint in range(int(sys.argv[2])):
-        for of, rows in made:
-            folder.write_segment(of, str(fingerprint), rows, frames=sample.frames(of), stats={{"s": 1}})
+
+def write(target, times):
+    with WorkFolder.open(target, create=True) as folder:
+        for fingerprint in range(times):
+            for of, rows in made:
+                folder.write_segment(of, str(fingerprint), rows, frames=sample.frames(of), stats={{"s": 1}})
+
+print("ready", flush=True)
+for line in sys.stdin:  # a process for each line: forked, since importing takes longer than writing
+    target, times = line.split()
+    writer = os.fork()
+    if not writer:
+        write(target, int(times))
+        os._exit(0)
+    print(writer, flush=True)
+    print(os.waitpid(writer, 0)[1], flush=True)
 """
 
 
 def test_twenty_kills_leave_whole_files_only(tmp_path: Path) -> None:
     chance = random.Random(7)
-    work = tmp_path / "work"
-    left = 0
-    for _ in range(20):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, work, "100000"], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(chance.uniform(0, 0.05))
-        writer.send_signal(signal.SIGKILL)
-        writer.communicate()
-        with WorkFolder.open(work, create=True) as folder:
-            for info in folder.segments():  # raises where one is not whole
-                assert info.crops == 40
-            assert len(folder.crops()) == 40 * len(folder.segments())
-            left += len(folder.clean())
-            assert not [name for name in files_of(work) if name.endswith(".tmp")]
+    work, calm = tmp_path / "work", tmp_path / "calm"
+    left = done = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writers:
+        assert writers.stdin is not None
+        assert writers.stdout is not None
+        assert writers.stdout.readline() == "ready\n"
+        for _ in range(20):
+            print(work, 100_000, file=writers.stdin, flush=True)
+            writer = int(writers.stdout.readline())
+            time.sleep(chance.uniform(0, 0.15))
+            os.kill(writer, signal.SIGKILL)
+            assert int(writers.stdout.readline()) == signal.SIGKILL
+            with WorkFolder.open(work, create=True) as folder:
+                infos = folder.segments()  # raises where a file is not whole, as does crops
+                assert len(folder.crops()) == 40 * len(infos)
+                done += len(infos)
+                left += len(folder.clean())
+                assert not [name for name in files_of(work) if name.endswith(".tmp")]
+        for target in (work, calm):
+            print(target, 1, file=writers.stdin, flush=True)
+            writers.stdout.readline()
+            assert int(writers.stdout.readline()) == 0
+        writers.stdin.close()
+    assert done > 20, "the kills came before anything was written: the test shows nothing"
     assert left > 0, "no kill met a file in the making: the test shows nothing"
-    for target in (work, tmp_path / "calm"):
-        subprocess.run([sys.executable, "-c", WRITER, target, "1"], check=True, capture_output=True)
     names = [f"segments/film/{n:06d}0000.parquet" for n in range(3)]
-    after_kills, calm = files_of(work), files_of(tmp_path / "calm")
-    assert [after_kills[name] for name in names] == [calm[name] for name in names]
+    after_kills, uninterrupted = files_of(work), files_of(calm)
+    assert [after_kills[name] for name in names] == [uninterrupted[name] for name in names]
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
