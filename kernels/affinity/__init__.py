@@ -1,0 +1,95 @@
+"""Affinity propagation: one contract, several implementations, and the strength that sets the cluster count."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from kernels.affinity.contract import AffinityResult, Messages
+from kernels.affinity.strength import (
+    Probe,
+    SearchResult,
+    StrengthMap,
+    preference_range,
+    search_strength,
+    strength_map,
+)
+
+__all__ = [
+    "AffinityResult",
+    "Messages",
+    "Probe",
+    "SearchResult",
+    "StrengthMap",
+    "affinity_propagation",
+    "preference_range",
+    "search_strength",
+    "strength_map",
+]
+
+
+def affinity_propagation(
+    similarity: ArrayLike,
+    preference: ArrayLike,
+    *,
+    damping: float = 0.5,
+    max_iter: int = 200,
+    convergence_iter: int = 15,
+    warm_start: Messages | None = None,
+    seed: int = 0,
+    device: Literal["cpu", "reference"] = "cpu",
+) -> AffinityResult:
+    """Cluster points by passing messages between them (Frey & Dueck, Science 315, 2007).
+
+    Equations, with s the similarity whose diagonal is the preference::
+
+        r(i,k) <- s(i,k) - max over k' != k of [a(i,k') + s(i,k')]
+        a(i,k) <- min(0, r(k,k) + sum over i' not in {i,k} of max(0, r(i',k)))      i != k
+        a(k,k) <- sum over i' != k of max(0, r(i',k))
+
+    both damped: new = damping x old + (1 - damping) x computed. Exemplars are the points with
+    a(k,k) + r(k,k) > 0; every point goes to its most similar exemplar, and the exemplar of every cluster is
+    picked anew inside it, as scikit-learn and R's apcluster do.
+
+    Ties (equal similarities, duplicate points) are broken by a seeded perturbation of the preferences,
+    64 rounding errors of the data in size. Where all similarities and preferences are equal the answer is
+    one cluster, or N when the preference is larger. Oscillation is answered by raising the damping.
+
+    Args:
+        similarity: (N, N) float32 or float64, larger is more alike, symmetric or not; other real types
+            are computed in float64. Not changed; its diagonal is not read. -inf off the diagonal forbids a
+            pair: the one never has the other as its exemplar.
+        preference: one number or (N,): how good an exemplar a point is from the start, in the unit of the
+            similarity. Raising it gives more clusters. See :func:`preference_range`.
+        damping: 0.5 <= damping < 1. Raising it is slower and oscillates less.
+        max_iter: iterations at most. Raising it lets hard cases converge.
+        convergence_iter: iterations that the exemplars must hold still. Raising it is surer and slower.
+        warm_start: messages to go on from, of the same shape and dtype, say those of the last run at another
+            preference; they are not changed.
+        seed: of the perturbation.
+        device: "cpu" (numba, all cores) or "reference" (NumPy).
+
+    Returns:
+        A valid clustering in every case; ``converged`` False, with a ``warning`` that says what to do,
+        where the exemplars did not hold still or there were none (then: the best single exemplar).
+
+    Raises:
+        ValueError: a wrong shape, NaN, +inf, a number out of its range, an unknown device.
+        TypeError: a similarity that is not real numbers.
+    """
+    if device == "cpu":
+        from kernels.affinity.cpu import affinity_propagation as run
+    elif device == "reference":
+        from kernels.affinity.reference import affinity_propagation as run
+    else:
+        raise ValueError(f"device {device!r}: unknown. Supported devices are 'cpu', 'reference'")
+    return run(
+        similarity,
+        preference,
+        damping=damping,
+        max_iter=max_iter,
+        convergence_iter=convergence_iter,
+        warm_start=warm_start,
+        seed=seed,
+    )

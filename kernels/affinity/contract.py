@@ -46,7 +46,7 @@ class AffinityResult:
         converged: the exemplar set was not empty and held still for ``convergence_iter`` iterations.
         net_similarity: sum of every point's similarity to its exemplar, plus the exemplars' preferences.
         damping: the damping at the end; larger than what was asked for where oscillation was answered.
-        messages: for a warm start.
+        messages: for a warm start; None where none were passed, or where they were let go.
         warning: what went wrong and what to do; empty where nothing did.
     """
 
@@ -56,7 +56,7 @@ class AffinityResult:
     converged: bool
     net_similarity: float
     damping: float
-    messages: Messages
+    messages: Messages | None
     warning: str = ""
 
     def __repr__(self) -> str:
@@ -108,25 +108,33 @@ def check_similarity(similarity: ArrayLike) -> FloatArray:
     return array
 
 
-def _scan(similarity: FloatArray) -> tuple[float, float, float]:
-    """(smallest finite, largest, mean magnitude of the finite) off the diagonal, checking each value."""
+def off_diagonal(similarity: FloatArray) -> FloatArray:
+    """All values off the diagonal of a C-ordered (N, N) array as an (N-1, N) view, in row order."""
     n = similarity.shape[0]
+    return similarity.reshape(-1)[:-1].reshape(n - 1, n + 1)[:, 1:]
+
+
+def _scan(similarity: FloatArray) -> tuple[float, float, float]:
+    """(smallest finite, largest, mean of the finite) off the diagonal, checking each value."""
+    values = off_diagonal(similarity)
     low, high, total, count = math.inf, -math.inf, 0.0, 0
-    for rows in row_blocks(n, n, similarity.itemsize):
-        block = similarity[rows].copy()
-        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = -np.inf
-        top = block.max()  # NaN wins a maximum, so this one reduction finds it
-        if not top < np.inf:
-            i, k = np.argwhere(~(block < np.inf))[0]
+    for rows in row_blocks(*values.shape, similarity.itemsize):
+        block = values[rows]
+        bottom, top = float(block.min()), float(block.max())  # NaN wins both
+        if not top < math.inf:
+            j, l = np.argwhere(~(block < np.inf))[0]
+            i, k = divmod((rows.start + int(j)) * (values.shape[1] + 1) + int(l) + 1, similarity.shape[0])
             raise ValueError(
-                f"similarity[{rows.start + i}, {k}]: expected a finite number, or -inf for a pair that must "
-                f"not be linked, got {block[i, k]}"
+                f"similarity[{i}, {k}]: expected a finite number, or -inf for a pair that must not be "
+                f"linked, got {similarity[i, k]}"
             )
-        high = max(high, float(top))
-        finite = block > -np.inf
-        low = min(low, float(np.min(block, where=finite, initial=np.inf)))
-        total += float(np.sum(np.abs(block), where=finite, dtype=np.float64))
-        count += int(finite.sum())
+        finite: Any = True
+        if bottom == -math.inf:
+            finite = block > -np.inf
+            bottom = float(np.min(block, where=finite, initial=np.inf))
+        low, high = min(low, bottom), max(high, top)
+        total += float(np.sum(block, where=finite, dtype=np.float64))
+        count += block.size if finite is True else int(finite.sum())
     return low, high, total / max(count, 1)
 
 
@@ -175,7 +183,7 @@ def check_problem(
         )
     # Preferences that differ a little tell every two exemplar sets apart, which is what ties are about;
     # the similarities stay as they are, so no second matrix is needed.
-    scale = np.maximum(np.abs(p), mean).astype(np.float64)
+    scale = np.maximum(np.abs(p), abs(mean)).astype(np.float64)
     noise = np.random.default_rng(seed).uniform(-1.0, 1.0, n)
     perturbed = (p + PERTURBATION_ULPS * float(np.finfo(s.dtype).eps) * scale * noise).astype(s.dtype)
     return Problem(s, p, perturbed, floor, low == high and bool((p == p[0]).all()))
@@ -184,42 +192,95 @@ def check_problem(
 class Watch:
     """Follows the exemplar set: says when it holds still, and raises the damping when it oscillates.
 
-    Oscillation: the set keeps returning to a state it had left. Every answer moves the damping halfway
-    to 1, up to ``MAX_DAMPING``.
+    Oscillation: the set keeps returning to states it had left, or still changes in every third iteration
+    when it has had time to settle, or holds still where it cannot be (all messages swing in step, slowly;
+    see :func:`plausible`). The answer is damping 0.9, then halfway to 1 each time, up to ``MAX_DAMPING``;
+    and a start from zero messages (``restart``) where more than a quarter of all points swing in step.
     """
 
-    WINDOW = 60
-    RETURNS = 12
+    WINDOW = 30  # iterations looked back on
+    CHANGES = 10  # changes within the window that are too many
+    RETURNS = 8  # returns to a state left before that are too many
+    SETTLE = 40  # iterations left alone at the start, and after each answer
 
-    def __init__(self, damping: float, convergence_iter: int) -> None:
+    def __init__(self, problem: Problem, damping: float, convergence_iter: int) -> None:
+        self.problem = problem
         self.damping = damping
+        self.restart = False  # the next iteration begins with zero messages
         self.convergence_iter = convergence_iter
         self.n_iter = 0
         self.exemplars: NDArray[np.bool_] | None = None
         self._still = 0
-        self._seen: deque[int] = deque(maxlen=self.WINDOW)
+        self._seen: deque[int] = deque(maxlen=2 * self.WINDOW)
         self._returns = 0
+        self._changed: deque[bool] = deque(maxlen=self.WINDOW)
+        self._sizes: deque[int] = deque(maxlen=self.WINDOW)
+        self._since = 0
 
     def update(self, exemplars: NDArray[np.bool_]) -> bool:
         """Take the exemplar flags (N,) after one more iteration; True when they have converged."""
         self.n_iter += 1
-        if self.exemplars is not None and np.array_equal(exemplars, self.exemplars):
-            self._still += 1
-        else:
-            self._still = 1
-            mark = hash(exemplars.tobytes())
-            if mark in self._seen:
-                self._returns += 1
-            self._seen.append(mark)
-            if self._returns >= self.RETURNS and self.damping < MAX_DAMPING:
-                self.damping = min(MAX_DAMPING, 0.5 + 0.5 * self.damping)
-                self._returns = 0
-                self._seen.clear()
+        self._since += 1
+        self.restart = False
+        changed = self.exemplars is None or not np.array_equal(exemplars, self.exemplars)
         self.exemplars = exemplars
-        # one iteration more than the window, as scikit-learn counts
-        return (
-            self._still >= self.convergence_iter and self.n_iter > self.convergence_iter and exemplars.any()
-        )
+        self._changed.append(changed)
+        if not changed:
+            self._still += 1
+            # one iteration more than the window, as scikit-learn counts
+            if self._still < self.convergence_iter or self.n_iter <= self.convergence_iter:
+                return False
+            if not exemplars.any():
+                return False
+            if plausible(self.problem, np.flatnonzero(exemplars)):
+                return True
+            self._answer()
+            return False
+        self._still = 1
+        size = int(exemplars.sum())
+        leap = bool(self._sizes) and abs(size - self._sizes[-1]) > len(exemplars) / 4
+        self._sizes.append(size)
+        mark = hash(exemplars.tobytes())
+        if mark in self._seen:
+            self._returns += 3 if leap else 1
+        self._seen.append(mark)
+        # the more damping, the longer the way to a fixed point
+        settled = self._since > max(self.SETTLE, 8 / (1 - self.damping))
+        if self._returns >= self.RETURNS or (settled and sum(self._changed) >= self.CHANGES):
+            self._answer()
+        return False
+
+    def _answer(self) -> None:
+        if self.damping < MAX_DAMPING:
+            swing = max(self._sizes, default=0) - min(self._sizes, default=0)
+            self.restart = 4 * swing > len(self.problem.preference)
+            self.damping = min(MAX_DAMPING, max(0.9, 0.5 + 0.5 * self.damping))
+        self._still = 0
+        self._returns = 0
+        self._seen.clear()
+        self._sizes.clear()
+        self._since = 0
+
+
+def plausible(problem: Problem, exemplars: NDArray[np.int64]) -> bool:
+    """Whether at most half of the exemplars have no followers and yet would better follow another one.
+
+    At a fixed point of the equations no exemplar is such: with no followers a(k,k) = 0, so k is one only
+    while its preference is above its similarity to every other exemplar. A set that holds still a little
+    before the fixed point has a few (scikit-learn accepts it, and so do we). Messages that swing in step
+    can hold nearly all points exemplars for dozens of iterations; that is no answer.
+    """
+    if len(exemplars) < 2:
+        return True
+    s = problem.similarity
+    alone = np.flatnonzero(np.bincount(assign(problem, exemplars), minlength=len(exemplars)) == 1)
+    worse = 0
+    for part in row_blocks(len(alone), len(exemplars), s.itemsize):
+        some = alone[part]
+        block = s[exemplars[some]][:, exemplars]
+        block[np.arange(len(some)), some] = -np.inf
+        worse += int((block.max(axis=1) > problem.perturbed[exemplars[some]]).sum())
+    return 2 * worse <= len(exemplars)
 
 
 def trivial(problem: Problem) -> NDArray[np.int64] | None:
@@ -267,7 +328,7 @@ def _repick(problem: Problem, labels: NDArray[np.int64], count: int) -> NDArray[
 def finish(
     problem: Problem,
     exemplars: NDArray[np.int64],
-    messages: Messages,
+    messages: Messages | None,
     *,
     n_iter: int,
     converged: bool,

@@ -57,10 +57,19 @@ class _Passes:
         self.scratch = np.empty((len(self.parts), 2, n), dtype)
         self.sums = np.empty((len(self.parts), n), np.float64)
         self.own = np.empty(n, dtype)
-        self.others = np.zeros(n, dtype)
-        self.column = np.zeros(n, dtype)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.others = np.zeros_like(self.own)
+        self.column = np.zeros_like(self.own)
         self.own_availability = self.a.diagonal().copy()
         self.keep = 1.0  # the first pass takes the availabilities as they are
+
+    def restart(self) -> None:
+        """Forget all messages."""
+        self.r.fill(0)
+        self.a.fill(0)
+        self._begin()
 
     def _each(self, work: Any) -> None:
         if self.pool is None:
@@ -145,9 +154,11 @@ def affinity_propagation(
     pool = ThreadPoolExecutor(min(cores, _PARTS)) if cores > 1 and n >= _PARALLEL_FROM else None
     try:
         passes = _Passes(problem, messages, pool)
-        watch = Watch(damping, convergence_iter)
+        watch = Watch(problem, damping, convergence_iter)
         converged = False
         while watch.n_iter < max_iter and not converged:
+            if watch.restart:
+                passes.restart()
             converged = watch.update(passes.iterate(watch.damping))
         messages = passes.messages()
     finally:

@@ -66,9 +66,11 @@ def affinity_propagation(
         )
     s = np.maximum(problem.similarity, dtype.type(problem.floor))
     s[diagonal, diagonal] = problem.perturbed
-    watch = Watch(damping, convergence_iter)
+    watch = Watch(problem, damping, convergence_iter)
     converged = False
     while watch.n_iter < max_iter and not converged:
+        if watch.restart:
+            r[:], a[:] = 0, 0
         old, new = dtype.type(watch.damping), dtype.type(1 - watch.damping)
         r = old * r + new * responsibilities(s, a)
         a = old * a + new * availabilities(r)
