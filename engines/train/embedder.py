@@ -1,0 +1,407 @@
+"""Training the default embedder: ``python -m engines.train.embedder --recipe default --media DIR --art DIR``.
+
+Two losses share the network. Rendered and drawn characters have identities, so their embeddings are pulled
+together and pushed apart directly (supervised contrastive loss, Khosla et al. 2020), cast by cast. Films have
+none: two pictures of one track are pulled together and the dimensions kept spread and uncorrelated (VICReg,
+Bardes et al. 2022, on a projection), and two bodies of one frame are pushed apart. The embedding is the
+network's global average with the mean over the training pictures taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engines.nets.densenet import DenseNet, densenet_small
+from engines.train import figures
+from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
+from engines.train.views import KINDS, MEAN, SIDE, STD, Augmentation, Bank, Views
+from stream.errors import ConfigError
+
+CREDITS = (
+    "Big Buck Bunny (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0; "
+    "Sintel (c) Blender Foundation, durian.blender.org, CC BY 3.0; "
+    "Pepper&Carrot universe by David Revoy, game art by Anna Dorokhova, CC BY 4.0; "
+    "Popeye the Sailor Meets Sindbad the Sailor (1936), public domain"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a training depends on besides the pictures."""
+
+    steps: int = 6000  # raising it trains longer; with ``minutes`` the clock decides instead
+    casts: int = 10  # casts in a batch
+    members: int = 4  # characters of each
+    views: int = 3  # pictures of each character
+    art: int = 3  # drawn characters in a batch, as many views each
+    tracks: int = 44  # film tracks in a batch, two pictures each
+    temperature: float = 0.1  # raising it looks less at the hardest neighbours
+    film_weight: float = 0.06  # of VICReg against the identity loss
+    apart_weight: float = 1.0  # of the push between two bodies of one frame
+    rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 100  # steps
+    average: float = 0.998  # decay of the averaged weights, which are the ones exported
+    bank: BankSize = field(default_factory=BankSize)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+RECIPES = {"default": Recipe()}
+
+
+class Embedder(nn.Module):
+    """``(N, 3, 64, 64)`` normalized pictures -> ``(N, D)``: the network's average less the training mean."""
+
+    mean: Tensor
+
+    def __init__(self, net: DenseNet) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.zeros(net.dimensions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        embedding: Tensor = self.net(x)
+        return embedding - self.mean
+
+
+class _Learner(nn.Module):
+    """The embedder and the projection that only the film loss sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedder = Embedder(densenet_small())
+        d = self.embedder.net.dimensions
+        self.projection = nn.Sequential(nn.Linear(d, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings less the batch's mean, which also moves the running mean, and projections."""
+        raw: Tensor = self.embedder.net(x).float()
+        mean = raw.mean(0)
+        with torch.no_grad():
+            self.embedder.mean.lerp_(mean, 0.02)
+        return raw - mean, self.projection(raw)
+
+
+def contrast(z: Tensor, identities: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss of unit vectors (N, D): mean over positives of -log softmax similarity."""
+    logits = z @ z.T / temperature
+    self_mask = torch.eye(len(z), dtype=torch.bool)
+    logits = logits.masked_fill(self_mask, -1e9)
+    log_share = logits - logits.logsumexp(1, keepdim=True)
+    positive = (identities[:, None] == identities[None]) & ~self_mask
+    count = positive.sum(1)
+    per_view = -(log_share * positive).sum(1) / count.clamp(min=1)
+    return per_view[count > 0].mean()
+
+
+def vicreg(a: Tensor, b: Tensor) -> Tensor:
+    """25 x invariance + 25 x variance hinge + 1 x covariance of two (N, D) projections of the same tracks."""
+    loss = 25 * functional.mse_loss(a, b)
+    for x in (a, b):
+        x = x - x.mean(0)
+        loss = loss + 25 * functional.relu(1 - torch.sqrt(x.var(0) + 1e-4)).mean() / 2
+        covariance = x.T @ x / (len(x) - 1)
+        loss = loss + (covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()) / x.shape[1]
+    return loss
+
+
+class _Sampler:
+    """Chooses the pictures of a batch: casts of rendered characters, drawn ones, pairs from film tracks."""
+
+    def __init__(self, bank: Bank, recipe: Recipe) -> None:
+        self.recipe = recipe
+        identities = np.asarray(bank.identities)
+        kinds = np.asarray(bank.kinds)
+        frames = np.asarray(bank.frames)
+        self.of = {int(i): np.flatnonzero(identities == i) for i in np.unique(identities)}
+        first = {i: rows[0] for i, rows in self.of.items()}
+        by_kind = {k: [i for i in self.of if kinds[first[i]] == KINDS.index(k)] for k in KINDS}
+        self.rendered, self.art = by_kind["rendered"], by_kind["art"]
+        self.moving = [i for i in by_kind["film"] if frames[first[i]] >= 0]
+        self.still = [i for i in by_kind["film"] if frames[first[i]] < 0]
+        film = np.flatnonzero(frames >= 0)
+        shared: dict[int, list[int]] = {}
+        for row in film:
+            shared.setdefault(int(frames[row]), []).append(int(row))
+        self.together = [rows for rows in shared.values() if len(rows) > 1]
+        self.identities = identities
+
+    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
+        """Picture numbers: named ones, then pairs of film pictures (a, a', b, b', ...); how many named, and
+
+        how many of the film pairs come in twos seen in one frame."""
+        r = self.recipe
+        rows: list[int] = []
+        size = r.bank.members
+        casts = len(self.rendered) // size
+        for cast in rng.choice(casts, min(r.casts, casts), replace=False):
+            for member in rng.choice(size, min(r.members, size), replace=False):
+                rows += self._views(self.rendered[cast * size + member], r.views, rng)
+        for identity in rng.choice(self.art, min(r.art, len(self.art)), replace=False) if self.art else ():
+            rows += self._views(int(identity), r.views, rng)
+        named, couples = len(rows), 0
+        if self.moving:
+            if self.together:
+                couples = r.tracks // 4
+                for k in rng.choice(len(self.together), couples):
+                    for row in rng.choice(self.together[k], 2, replace=False):
+                        rows += [int(row), int(rng.choice(self.of[int(self.identities[row])]))]
+            rest = r.tracks - 2 * couples
+            still = min(len(self.still), rest // 4)
+            for identity in [*rng.choice(self.moving, rest - still), *rng.choice(self.still or [0], still)]:
+                rows += self._views(int(identity), 2, rng)
+        return np.array(rows), named, couples
+
+    def _views(self, identity: int, count: int, rng: np.random.Generator) -> list[int]:
+        rows = self.of[identity]
+        return [int(i) for i in rng.choice(rows, count, replace=len(rows) < count)]
+
+
+class Training:
+    """One training: steps, validation, checkpoints. The same seed and steps give the same weights on one machine.
+
+    Args:
+        bank: what is learned from.
+        validation: unseen characters, by whose retrieval the exported weights are chosen; None takes the last.
+        folder: where ``checkpoint.pt`` goes; None keeps none.
+        minutes: the schedule follows the clock instead of ``recipe.steps``.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        bank: Bank,
+        validation: Bank | None = None,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        minutes: float | None = None,
+        bf16: bool = True,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.bank, self.validation, self.seed = recipe, bank, validation, seed
+        self.folder, self.minutes, self.bf16 = folder, minutes, bf16
+        self.learner = _Learner().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.learner.embedder).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.learner.parameters(), recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        )
+        self.views = Views(bank, augmentation=recipe.augmentation)
+        self.sampler = _Sampler(bank, recipe)
+        self.step, self.seconds = 0, 0.0
+        self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.log: list[dict[str, float]] = []
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, 0..1."""
+        if self.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.minutes))
+        return self.step / self.recipe.steps
+
+    def run(self, every: int = 250) -> Embedder:
+        """Train to the end; validate, checkpoint and log every so many steps. The best averaged weights."""
+        while self.progress < 1:
+            began = time.monotonic()
+            loss = self._learn()
+            self.seconds += time.monotonic() - began
+            if self.step % every == 0 or self.progress >= 1:
+                self._look(loss)
+        if self.best is not None:
+            self.averaged.load_state_dict(self.best[1])
+        return self.averaged
+
+    def _learn(self) -> float:
+        # each step draws from its own seed, so that a resumed training goes on as if never stopped
+        rng = np.random.default_rng([self.seed, self.step])
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 60)))
+        rows, named, couples = self.sampler.batch(rng)
+        x = self.views.make(rows, generator).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            embedding, projection = self.learner(x)
+        embedding, projection = functional.normalize(embedding.float()), projection.float()
+        r = self.recipe
+        loss = torch.zeros(())
+        if named:
+            identities = torch.from_numpy(self.sampler.identities[rows[:named]])
+            loss = loss + contrast(embedding[:named], identities, r.temperature)
+        if len(rows) > named:
+            loss = loss + r.film_weight * vicreg(projection[named::2], projection[named + 1 :: 2])
+        if couples:
+            pairs = embedding[named : named + 4 * couples].view(couples, 2, 2, -1)
+            cosine = torch.einsum("cvd,cwd->cvw", pairs[:, 0], pairs[:, 1])
+            loss = loss + r.apart_weight * functional.relu(cosine).mean()
+        for group in self.optimizer.param_groups:
+            group["lr"] = r.rate * min(1.0, (self.step + 1) / r.warmup) * 0.5 * (1 + math.cos(math.pi * self.progress))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(r.average, 1 - 1 / (self.step + 1))
+        with torch.no_grad():
+            old, new = self.averaged.state_dict(), self.learner.embedder.state_dict()
+            for name, value in old.items():
+                if value.is_floating_point():
+                    value.lerp_(new[name], 1 - keep)
+        return float(loss.detach())
+
+    def _look(self, loss: float) -> None:
+        entry = {"step": self.step, "minutes": round(self.seconds / 60, 2), "loss": round(loss, 4)}
+        if self.validation is not None:
+            x = embed(self.averaged, validation_views(self.validation))
+            score = by_cast(x, np.asarray(self.validation.identities))
+            entry["retrieval"] = round(score, 4)
+            if self.best is None or score >= self.best[0]:
+                self.best = (score, {k: v.clone() for k, v in self.averaged.state_dict().items()})
+        self.log.append(entry)
+        print(json.dumps(entry), file=sys.stderr, flush=True)
+        if self.folder is not None:
+            self.save(self.folder / "checkpoint.pt")
+            if self.best is not None:
+                best = copy.deepcopy(self.averaged)
+                best.load_state_dict(self.best[1])
+                export(best, self.folder / "embedder.onnx", {"steps": self.step, "seed": self.seed})
+
+    def save(self, path: Path) -> None:
+        """Everything that :meth:`resume` needs, written whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "learner": self.learner.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "step": self.step,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "log": self.log,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: it belongs to another seed.
+        """
+        state = torch.load(path, weights_only=True)
+        if state["seed"] != self.seed:
+            raise ConfigError(f"{path}: expected a checkpoint of seed {self.seed}, found seed {state['seed']}")
+        self.learner.load_state_dict(state["learner"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.step, self.seconds, self.log = state["best"], state["step"], state["seconds"], state["log"]
+
+
+def validation_views(bank: Bank, seed: int = 0) -> Tensor:
+    """One view of each picture as the pipeline cuts it, boxes a little off, twelve places per cast."""
+    generator = torch.Generator().manual_seed(seed)
+    plain = Augmentation.none()
+    mild = Augmentation(**(asdict(plain) | {"jitter": 0.03, "truncation": 0.1, "brightness": 0.12, "occluder": 0.08}))
+    rng = np.random.default_rng(seed)
+    cast = np.asarray(bank.identities) // 6
+    grounds = (cast * 12 + rng.integers(0, 12, len(bank))) % len(bank.backgrounds)
+    return Views(bank, augmentation=mild).make(np.arange(len(bank)), generator, grounds)
+
+
+def embed(embedder: nn.Module, x: Tensor, batch: int = 128) -> np.ndarray:
+    """Normalized pictures (N, 3, S, S) -> (N, D) as the pipeline has them: mirror added, unit length."""
+    out = []
+    with torch.inference_mode():
+        for part in x.split(batch):
+            out.append((embedder(part) + embedder(part.flip(3))).float().numpy())
+    return figures.unit(np.concatenate(out))
+
+
+def by_cast(x: np.ndarray, identities: np.ndarray, members: int = 6) -> float:
+    """Retrieval within each cast, averaged: the product never compares characters of different productions."""
+    cast = identities // members
+    return float(np.mean([figures.retrieval(x[cast == c], identities[cast == c]) for c in np.unique(cast)]))
+
+
+def export(embedder: Embedder, path: Path, facts: dict[str, Any]) -> None:
+    """The embedder as ONNX, dynamic batch: ``images`` (N, 3, 64, 64) -> ``embedding`` (N, D); atomic."""
+    import onnx
+
+    embedder = copy.deepcopy(embedder).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    batch = torch.export.Dim("N", min=1)
+    program = torch.onnx.export(
+        embedder,
+        (torch.zeros(2, 3, SIDE, SIDE),),
+        input_names=["images"],
+        output_names=["embedding"],
+        dynamic_shapes=({0: batch},),
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model = program.model_proto
+    metadata = {
+        "imgsz": json.dumps([SIDE, SIDE]),
+        "mean": json.dumps(MEAN),
+        "std": json.dumps(STD),
+        "task": "embed",
+        "fit": "pad",
+        "margin": "0.08",
+        "color": "RGB, 0..1, then (x - mean) / std",
+        "author": "celstream",
+        "license": "Apache-2.0",
+        "credits": CREDITS,
+        **{k: str(v) for k, v in facts.items()},
+    }
+    onnx.helper.set_model_props(model, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    onnx.save(model, part)
+    part.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; ``--help`` says what there is."""
+    parser = argparse.ArgumentParser(prog="python -m engines.train.embedder", description=__doc__)
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="default")
+    parser.add_argument("--media", type=Path, help="folder of films to learn from, without labels")
+    parser.add_argument("--art", type=Path, help="folder with sprites/ and backgrounds/ (Pepper&Carrot)")
+    parser.add_argument("--out", type=Path, default=Path("scratch/embedder"), help="bank, checkpoint and ONNX")
+    parser.add_argument("--minutes", type=float, help="train by the clock instead of the recipe's steps")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.recipe]
+    if options.steps:
+        recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
+    facts = facts_of(recipe.bank, options.seed, options.media, options.art)
+    bank = kept(
+        options.out, "bank", facts, lambda: training_bank(recipe.bank, options.seed, options.media, options.art)
+    )
+    validation = kept(options.out, "validation", {"seed": 0, "version": 2}, lambda: validation_bank(0))
+    training = Training(
+        recipe, bank, validation, seed=options.seed, folder=options.out, minutes=options.minutes
+    )
+    if options.resume:
+        training.resume(options.out / "checkpoint.pt")
+    training.run()
+    print(options.out / "embedder.onnx")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
