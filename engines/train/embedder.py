@@ -28,7 +28,7 @@ from engines.nets.densenet import DenseNet, densenet_small
 from engines.train import figures
 from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
 from engines.train.views import KINDS, MEAN, SIDE, STD, Augmentation, Bank, Views
-from stream.errors import ConfigError
+from engines.runtime.base import EngineError
 
 CREDITS = (
     "Big Buck Bunny (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0; "
@@ -296,11 +296,11 @@ class Training:
         """Go on from a checkpoint.
 
         Raises:
-            ConfigError: it belongs to another seed.
+            EngineError: it belongs to another seed.
         """
         state = torch.load(path, weights_only=True)
         if state["seed"] != self.seed:
-            raise ConfigError(f"{path}: expected a checkpoint of seed {self.seed}, found seed {state['seed']}")
+            raise EngineError(f"{path}: expected a checkpoint of seed {self.seed}, found seed {state['seed']}")
         self.learner.load_state_dict(state["learner"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])

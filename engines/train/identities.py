@@ -20,7 +20,7 @@ from PIL import Image
 
 from engines.train import film_crops
 from engines.train.views import BOX, KINDS, STORED, Bank
-from stream.errors import SourceError
+from engines.runtime.base import EngineError
 
 TRAINING, VALIDATION = 0, 1  # parts of a seed: no character of one is in the other
 NOT_A_CHARACTER = re.compile(r"death")  # puffs of smoke among the sprites
@@ -79,11 +79,11 @@ def sprites(folder: Path) -> dict[str, np.ndarray]:
     """Drawn sprites as bank columns; the word before ``-``, ``_`` or a number names the character.
 
     Raises:
-        SourceError: there is no PNG in ``folder``.
+        EngineError: there is no PNG in ``folder``.
     """
     files = [f for f in sorted(folder.glob("*.png")) if not NOT_A_CHARACTER.search(f.name)]
     if not files:
-        raise SourceError(f"{folder}: expected sprites as PNG files, found none; give the folder of the art")
+        raise EngineError(f"{folder}: expected sprites as PNG files, found none; give the folder of the art")
     names = [re.split(r"[-_0-9]", f.stem)[0] for f in files]
     known = sorted(set(names))
     pictures, boxes = [], []
@@ -169,7 +169,7 @@ def training_bank(size: BankSize, seed: int, media: Path | None, art: Path | Non
     """Everything the default recipe learns from. ``media`` and ``art`` are folders, None leaves them out.
 
     Raises:
-        SourceError: ``media`` holds no film, or ``art`` no sprite.
+        EngineError: ``media`` holds no film, or ``art`` no sprite.
     """
     parts = [rendered(size, seed)]
     grounds = [backgrounds(size.backgrounds, seed)]
@@ -187,11 +187,11 @@ def film_files(media: Path) -> list[Path]:
     """The films of a folder.
 
     Raises:
-        SourceError: there is none.
+        EngineError: there is none.
     """
     found = [f for f in sorted(media.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".mpg", ".webm", ".mov")]
     if not found:
-        raise SourceError(f"{media}: expected films (.mp4, .mkv, .mpg, .webm, .mov), found none; give another folder")
+        raise EngineError(f"{media}: expected films (.mp4, .mkv, .mpg, .webm, .mov), found none; give another folder")
     return found
 
 
