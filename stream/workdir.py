@@ -186,7 +186,7 @@ class WorkFolder:
     # --- reading crops ---
 
     def crops(self, *, embeddings: bool = True, videos: Collection[str] | None = None) -> CropTable:
-        """Every crop, held ones too, without pictures. Takes about 250 + 4 D bytes a crop.
+        """Every crop, held ones too, without pictures. Takes about 330 + 4 D bytes a crop.
 
         Args:
             embeddings: read them too: float32, normalized again after their time as float16.
