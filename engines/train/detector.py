@@ -1,0 +1,376 @@
+"""Trains the default character detector from nothing: ``python -m engines.train.detector --recipe default``.
+
+Everything it learns from is drawn here, or comes from the folders given with ``--art`` and ``--media``; no
+hand label is used. A checkpoint is written every few minutes together with an ONNX file, so a run may be
+stopped at any time and gone on with (``--resume``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from engines.nets.yolo import NECK, WIDTHS, Yolo, parameter_count
+from engines.train.export import export_detector
+from engines.train.losses import LossSettings, detection_loss
+from engines.train.material import Bank, build_bank
+from engines.train.measure import average_precision, decode
+from engines.train.scenes import CELL, MAX_BOXES, SceneMaker, SceneSettings
+from stream.errors import ConfigError
+
+VERSION = "1"
+HELD_OUT = 1_000_000_000  # pictures from this number on are for watching, never for training
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    ``steps``: batches in all, unless a time is given; raising it trains longer. ``rate``: peak learning rate
+    of AdamW, warmed up, then a cosine down to 2 % of it; raising it learns faster until it diverges.
+    ``average``: decay of the running mean of the weights, which is what is exported. ``sizes``: (height,
+    width, weight) of the pictures; one size per batch. The bank's sizes: ``creatures`` softly shaded ones,
+    ``cartoons`` cel characters, ``backdrops`` painted backgrounds.
+    """
+
+    steps: int = 12_000
+    batch: int = 16
+    rate: float = 2e-3
+    decay: float = 0.02
+    warmup: int = 150
+    average: float = 0.998
+    sizes: tuple[tuple[int, int, float], ...] = (
+        (192, 320, 0.55),
+        (192, 256, 0.2),
+        (160, 288, 0.1),
+        (224, 320, 0.1),
+        (288, 384, 0.05),
+    )
+    creatures: int = 2400
+    cartoons: int = 3200
+    backdrops: int = 400
+    widths: tuple[int, int, int, int, int] = WIDTHS
+    depth: int = 1
+    neck: int = NECK
+    scenes: SceneSettings = field(default_factory=SceneSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    "tiny": Recipe(
+        steps=200,
+        batch=8,
+        warmup=20,
+        average=0.95,
+        sizes=((128, 192, 1.0),),
+        creatures=60,
+        cartoons=0,
+        backdrops=0,
+        widths=(8, 16, 24, 32, 48),
+        neck=24,
+    ),
+}
+
+
+class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batches ``start``, ``start + 1``, ...: images uint8 (B, 3, H, W), truth float32 (B, M, 6) with class -1
+    as padding, ignore bool (B, H/8, W/8, 2). Each depends on the seed and its number alone."""
+
+    def __init__(self, bank: Path, recipe: Recipe, seed: int, start: int) -> None:
+        self.bank, self.recipe, self.seed, self.start = bank, recipe, seed, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        torch.set_num_threads(1)
+        maker = SceneMaker(Bank.load(self.bank), self.seed, self.recipe.scenes)
+        step = self.start
+        while True:
+            yield batch_of(maker, self.recipe, self.seed, step)
+            step += 1
+
+
+def batch_of(maker: SceneMaker, recipe: Recipe, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch number ``step``; see :class:`Batches`."""
+    weights = np.array([w for _, _, w in recipe.sizes])
+    pick = np.random.default_rng((seed, 9, step)).choice(len(weights), p=weights / weights.sum())
+    height, width, _ = recipe.sizes[int(pick)]
+    scenes = [maker.make(step * recipe.batch + i, height, width) for i in range(recipe.batch)]
+    truth = np.full((len(scenes), MAX_BOXES, 6), -1, np.float32)
+    for row, scene in zip(truth, scenes, strict=True):
+        row[: len(scene.boxes)] = scene.boxes
+    truth = truth[:, : max(1, max(len(s.boxes) for s in scenes))]
+    images = np.stack([s.image for s in scenes]).transpose(0, 3, 1, 2)
+    return (
+        torch.from_numpy(np.ascontiguousarray(images)),
+        torch.from_numpy(truth),
+        torch.from_numpy(np.stack([s.ignore for s in scenes])),
+    )
+
+
+def spread_ignore(ignore: Tensor, height: int, width: int) -> Tensor:
+    """Map at stride 8 (B, H/8, W/8, C) -> cells of all three strides (B, A, C): a coarse cell is not judged
+    when half of what it covers is not."""
+    maps = ignore.float().permute(0, 3, 1, 2)
+    parts = []
+    for stride in (8, 16, 32):
+        k = stride // CELL
+        pooled = nn.functional.avg_pool2d(maps, k) if k > 1 else maps
+        parts.append((pooled >= 0.5).flatten(2).transpose(1, 2))
+    return torch.cat(parts, 1)
+
+
+class Trainer:
+    """The state of a run: net, running mean, optimizer, step. ``step()`` trains one batch."""
+
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.seed = recipe, seed
+        self.net = Yolo(2, recipe.widths, recipe.depth, recipe.neck).to(memory_format=torch.channels_last)
+        self.mean = copy.deepcopy(self.net).eval().requires_grad_(False)
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        heavy = [p for p in self.net.parameters() if p.ndim > 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=recipe.rate,
+        )
+        self.steps_done = 0
+        self.seconds = 0.0
+
+    def step(self, images: Tensor, truth: Tensor, ignore: Tensor, progress: float) -> dict[str, float]:
+        """Train on one batch; ``progress`` 0..1 places it on the cosine. Returns the losses."""
+        began = time.monotonic()
+        warm = min(1.0, (self.steps_done + 1) / self.recipe.warmup)
+        rate = self.recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.net.train()
+        x = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=_FAST_HALF):
+            boxes, logits, points = self.net(x)
+        veil = spread_ignore(ignore, x.shape[2], x.shape[3])
+        loss = detection_loss(boxes, logits, points, truth[..., :5], veil, truth[..., 5], self.recipe.loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
+        self.optimizer.step()
+        self.steps_done += 1
+        keep = min(self.recipe.average, (1 + self.steps_done) / (10 + self.steps_done))
+        with torch.no_grad():
+            for slow, fast in zip(
+                self.mean.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if slow.dtype.is_floating_point:
+                    slow.lerp_(fast, 1 - keep)
+                else:
+                    slow.copy_(fast)
+        self.seconds += time.monotonic() - began
+        return {
+            "loss": float(loss.total.detach()),
+            "score_loss": float(loss.score.detach()),
+            "box_loss": float(loss.box.detach()),
+            "positives": float(loss.positives),
+            "rate": rate,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on exactly, by rename."""
+        state = {
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.steps_done,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "shape": (self.recipe.widths, self.recipe.depth, self.recipe.neck),
+        }
+        part = path.with_suffix(f".part{os.getpid()}")
+        torch.save(state, part)
+        part.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises ConfigError when it belongs to another net or seed."""
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        mine = (self.recipe.widths, self.recipe.depth, self.recipe.neck)
+        if tuple(state["shape"]) != mine or state["seed"] != self.seed:
+            raise ConfigError(
+                f"--resume {path}: expected a checkpoint of net {mine} and seed {self.seed}, found "
+                f"{tuple(state['shape'])} and seed {state['seed']}; give that "
+                "recipe and seed, or another --scratch"
+            )
+        self.net.load_state_dict(state["net"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps_done, self.seconds = state["step"], state["seconds"]
+
+
+def _half_is_fast() -> bool:
+    """Whether bfloat16 convolutions run in hardware here (then they are about twice as fast)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+_FAST_HALF = _half_is_fast()
+
+
+@torch.no_grad()
+def watch(net: nn.Module, maker: SceneMaker, count: int = 96) -> dict[str, float]:
+    """AP50 of both classes and recall on held-out drawn pictures."""
+    found: dict[int, list[Any]] = {0: [], 1: []}
+    true: dict[int, list[Any]] = {0: [], 1: []}
+    for i in range(count):
+        scene = maker.make(HELD_OUT + i)
+        x = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
+        out = net(x)[0].numpy()
+        for index in (0, 1):
+            found[index].append(decode(out, index))
+            true[index].append(scene.boxes[scene.boxes[:, 0] == index, 1:5])
+    ap, recall, score = average_precision(found[0], true[0])
+    face, _, _ = average_precision(found[1], true[1])
+    return {"ap50": ap, "recall": recall, "best_score": score, "face_ap50": face}
+
+
+def prepare(recipe: Recipe, seed: int, scratch: Path, art: Path | None, media: Path | None) -> Path:
+    """The bank's folder, built unless it is there with the same recipe."""
+    want: dict[str, object] = {
+        "seed": seed,
+        "creatures": recipe.creatures,
+        "cartoons": recipe.cartoons,
+        "backdrops": recipe.backdrops,
+        "art": str(art) if art else None,
+        "media": str(media) if media else None,
+    }
+    folder = scratch / "bank"
+    note = folder / "recipe.json"
+    if not note.exists() or json.loads(note.read_text()) != want:
+        bank = build_bank(seed, recipe.creatures, recipe.cartoons, recipe.backdrops, art, media, _say)
+        bank.save(folder, want)
+    return folder
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(
+    recipe: Recipe,
+    scratch: Path,
+    out: Path,
+    seed: int = 0,
+    art: Path | None = None,
+    media: Path | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    checkpoint_minutes: float = 4.0,
+) -> dict[str, float]:
+    """Train and export to ``out``; returns the last figures on held-out drawn pictures.
+
+    ``minutes``: training time in place of ``recipe.steps`` (the cosine then follows the clock, and the
+    result depends on the machine's speed). ``checkpoint_minutes``: raising it loses more when stopped.
+    """
+    bank = prepare(recipe, seed, scratch, art, media)
+    trainer = Trainer(recipe, seed)
+    checkpoint = scratch / "checkpoint.pt"
+    if resume:
+        if not checkpoint.exists():
+            raise ConfigError(
+                f"--resume: expected {checkpoint}, found none; leave --resume out to start anew"
+            )
+        trainer.load(checkpoint)
+    maker = SceneMaker(Bank.load(bank), seed, recipe.scenes)
+    data = DataLoader(
+        Batches(bank, recipe, seed, trainer.steps_done), batch_size=None, num_workers=1, prefetch_factor=6
+    )
+    _say(f"{parameter_count(trainer.net):,} parameters, bank in {bank}, from step {trainer.steps_done}")
+    figures: dict[str, float] = {}
+    last = time.monotonic()
+    sums: dict[str, float] = {}
+    budget = minutes * 60 if minutes is not None else None
+    for images, truth, ignore in data:
+        progress = trainer.seconds / budget if budget else trainer.steps_done / recipe.steps
+        if progress >= 1:
+            break
+        for key, value in trainer.step(images, truth, ignore, progress).items():
+            sums[key] = sums.get(key, 0.0) + value
+        if trainer.steps_done % 100 == 0:
+            means = {k: round(v / 100, 4) for k, v in sums.items()}
+            speed = trainer.steps_done * recipe.batch / max(1e-9, trainer.seconds)
+            _say(f"step {trainer.steps_done} {progress:.1%} {speed:.0f} pictures/s {means}")
+            sums = {}
+        if time.monotonic() - last > checkpoint_minutes * 60:
+            figures = _checkpoint(trainer, maker, checkpoint, out)
+            last = time.monotonic()
+    return _checkpoint(trainer, maker, checkpoint, out) or figures
+
+
+def _checkpoint(trainer: Trainer, maker: SceneMaker, path: Path, out: Path) -> dict[str, float]:
+    trainer.save(path)
+    figures = watch(trainer.mean, maker)
+    worst = export_detector(
+        trainer.mean, out, VERSION, {"steps": str(trainer.steps_done), "seed": str(trainer.seed)}
+    )
+    _say(f"checkpoint at step {trainer.steps_done}: {figures}, ONNX differs by {worst:.1e}")
+    with (path.parent / "history.jsonl").open("a") as log:
+        log.write(json.dumps({"step": trainer.steps_done, "minutes": trainer.seconds / 60, **figures}) + "\n")
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m engines.train.detector", description=__doc__)
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="default")
+    parser.add_argument(
+        "--art", type=Path, help="folder with sprites/ and backgrounds/ (Pepper&Carrot game art)"
+    )
+    parser.add_argument("--media", type=Path, help="folder of films to take backgrounds and motion from")
+    parser.add_argument("--minutes", type=float, help="training time in place of the recipe's steps")
+    parser.add_argument("--steps", type=int, help="batches in all, in place of the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of the trainer; pictures use one more"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --scratch")
+    parser.add_argument("--scratch", type=Path, default=Path("scratch/detector"), help="bank and checkpoints")
+    parser.add_argument("--out", type=Path, default=Path("scratch/detector/celstream-detector.onnx"))
+    parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    recipe = RECIPES[given.recipe]
+    if given.steps is not None:
+        recipe = replace(recipe, steps=given.steps)
+    try:
+        figures = train(
+            recipe,
+            given.scratch,
+            given.out,
+            given.seed,
+            given.art,
+            given.media,
+            given.minutes,
+            given.resume,
+            given.checkpoint_minutes,
+        )
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"recipe": asdict(recipe), "figures": figures, "out": str(given.out)}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,98 @@
+"""A trained detector as an ONNX file that the pipeline, and every reader of YOLOv8 exports, can run."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+NAMES = {0: "character", 1: "face"}
+IMAGE_SIZE = (192, 320)
+TOLERANCE = 1e-4  # relative to 1 + |value|: boxes are hundreds of pixels, scores 0..1
+
+
+def export_detector(net: nn.Module, path: Path, version: str, extra: dict[str, str] | None = None) -> float:
+    """Write ``net`` with free batch, height and width to ``path`` (by rename) and check it in ONNX Runtime.
+
+    Input ``images`` float32 (N, 3, H, W), RGB 0..1, sides multiples of 32; output ``output0`` (N, 4 + C, A).
+    Returns the largest difference to torch, relative to 1 + |value|, at three sizes. Raises RuntimeError, and
+    writes nothing, when it is above 1e-4.
+    """
+    net = copy.deepcopy(net).float().eval()
+    sample = torch.rand(2, 3, *IMAGE_SIZE)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    rows = torch.export.Dim("rows", min=1, max=128)
+    cols = torch.export.Dim("cols", min=1, max=128)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net,
+            (sample,),
+            input_names=["images"],
+            output_names=["output0"],
+            dynamic_shapes=({0: batch, 2: 32 * rows, 3: 32 * cols},),
+            dynamo=True,
+            opset_version=18,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    meta = {
+        "names": str(NAMES),
+        "stride": "32",
+        "imgsz": str(list(IMAGE_SIZE)),
+        "task": "detect",
+        "batch": "1",
+        "channels": "3",
+        "author": "celstream contributors",
+        "license": "Apache-2.0; training material and credits in the model card",
+        "version": version,
+        "description": "celstream default detector: animation characters and their faces",
+        **(extra or {}),
+    }
+    onnx.helper.set_model_props(model, meta)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".part{os.getpid()}")
+    onnx.save_model(model, str(part))
+    try:
+        worst = compare(net, part)
+        if worst > TOLERANCE:
+            raise RuntimeError(
+                f"{path}: ONNX Runtime and torch differ by {worst:.2e}, at most {TOLERANCE:.0e} expected; "
+                "nothing was written"
+            )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return worst
+
+
+def compare(net: nn.Module, path: Path) -> float:
+    """Largest |torch - ONNX Runtime| / (1 + |torch|) over noise pictures of three shapes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for shape in ((1, 3, 192, 320), (3, 3, 256, 256), (2, 3, 64, 416)):
+            images = torch.rand(*shape, generator=generator)
+            want = net(images)
+            assert isinstance(want, Tensor)
+            got = session.run(["output0"], {"images": images.numpy()})[0]
+            gap = np.abs(got - want.numpy()) / (1 + np.abs(want.numpy()))
+            worst = max(worst, float(gap.max()))
+    return worst
