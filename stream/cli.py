@@ -1,0 +1,308 @@
+"""The command line. Results go to stdout, everything said on the way to stderr.
+
+Exit codes: 0 done, 1 a defect of ours, 2 usage or config, 3 done with quarantined inputs, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, CelstreamError
+
+app = typer.Typer(
+    name="celstream",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Turn animation and broadcast archives into clusters of characters.\n\n"
+    "Start with `celstream demo`, or `celstream run VIDEO -o WORK` and open WORK/report.html.",
+    rich_markup_mode=None,
+)
+
+Workdir = Annotated[Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any config key, as in --set detector.score=0.4. Repeatable."
+    ),
+]
+Log = Annotated[
+    Literal["auto", "rich", "json", "quiet"],
+    typer.Option(help="How progress is told on stderr: a bar, JSON lines for a server, or nothing."),
+]
+Clusters = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MIN:MAX", help="Wanted number of clusters; the strength is searched until it fits."
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="Fixed cluster determination strength, 0..1: higher gives more, purer clusters."),
+]
+
+
+def _config(file: str | None, assignments: list[str] | None, values: dict[str, Any]) -> Any:
+    from stream.config import load_config
+
+    return load_config(file, assignments or (), {k: v for k, v in values.items() if v not in (None, {})})
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@app.command()
+def run(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Videos, images, folders, patterns, playlists or URLs."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="WORKDIR", help="Where results go; resumed if it exists.")
+    ],
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="YAML file, or a name in configs/.")
+    ] = None,
+    set_: Assignments = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Seconds between frames. Higher is faster, sees less. (default: 1)")
+    ] = None,
+    sampling: Annotated[
+        Literal["interval", "keyframes", "scene"] | None,
+        typer.Option(help="Which frames are looked at. (default: interval)"),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(metavar="ONNX", help="Your detector: YOLOv5/v8/v11, YOLOX, SSD, Faster R-CNN."),
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(metavar="ONNX", help="Your embedder: any (N,3,H,W) to (N,D).")
+    ] = None,
+    boxes: Annotated[
+        str | None, typer.Option(metavar="CSV", help="Use these boxes in place of a detector.")
+    ] = None,
+    clusters: Clusters = None,
+    strength: Strength = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="A GPU where there is one; 'cuda' makes its absence an error. (default: auto)"),
+    ] = None,
+    json_: AsJson = False,
+    log: Log = "auto",
+) -> None:
+    """Find the characters in videos and images: decode, detect, crop, embed, cluster, report.
+
+    Run it again to do only what is missing. Ctrl-C once finishes the batch in work and keeps every whole
+    segment; twice stops at once.
+    """
+    from stream.progress import make_progress
+    from stream.run_job import run as run_job
+
+    settings = _config(
+        config,
+        set_,
+        _given(interval=interval, sampling=sampling, boxes=boxes, device=device)
+        | {
+            "detector": _given(model=detector),
+            "embedder": _given(model=embedder),
+            "cluster": _given(clusters=clusters, strength=strength),
+        },
+    )
+    progress = make_progress(log)
+    summary = run_job(
+        inputs,
+        out,
+        settings,
+        progress=progress,
+        on_start=lambda stop: _stop_on_interrupt(stop, progress.note),
+    )
+    if json_:
+        print(json.dumps(asdict(summary)))
+    else:
+        print(_sentence(asdict(summary)))
+    raise typer.Exit(summary.exit_code)
+
+
+def _stop_on_interrupt(stop: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Ctrl-C (or a server's SIGTERM) once stops softly, twice at once; files are whole either way."""
+    asked = False
+
+    def handle(_signal: int, _frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(EXIT_INTERRUPTED)
+        asked = True
+        stop()
+        say("stopping after the batch in work; whole segments are kept (again to stop at once)")
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _sentence(s: dict[str, Any]) -> str:
+    if s["interrupted"]:
+        return f"Stopped. Whole segments are kept in {s['out']}; run the same command again to go on."
+    lines = [
+        f"{s['clusters']} characters from {s['crops']} crops in {s['frames']} frames of {s['videos']} video(s),"
+        f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
+    ]
+    if s["segments_skipped"]:
+        lines.append(f"{s['segments_skipped']} of {s['segments']} segments were done before")
+    if s["quarantined"]:
+        lines.append(f"{len(s['quarantined'])} input(s) could not be used: see {s['out']}/quarantine.jsonl")
+    if s["report"]:
+        lines.append(f"Report: {s['report']}")
+    return "\n".join(lines)
+
+
+@app.command()
+def cluster(
+    workdir: Workdir,
+    clusters: Clusters = None,
+    strength: Strength = None,
+    set_: Assignments = None,
+    json_: AsJson = False,
+) -> None:
+    """Cluster again with another range or strength. Segments are not touched."""
+    from stream.cluster_job import cluster as cluster_job
+
+    cluster_settings = [a if a.startswith("cluster.") else f"cluster.{a}" for a in set_ or []]
+    config = _config(None, cluster_settings, {}) if cluster_settings else None
+    table = cluster_job(workdir, clusters=clusters, strength=strength, config=config)
+    if json_:
+        print(json.dumps(table.meta | {"id": table.id}))
+    else:
+        print(
+            f"{table.meta['clusters']} clusters, strength {table.meta['strength']:.3f}. Report: {workdir / 'report.html'}"
+        )
+
+
+@app.command()
+def report(workdir: Workdir) -> None:
+    """Write report.html again from what is in the work folder."""
+    from stream.report import write_report
+
+    print(write_report(workdir))
+
+
+@app.command()
+def evaluate(
+    workdir: Workdir,
+    labels: Annotated[
+        Path, typer.Option(metavar="CSV", help="Boxes with identities; the format is in stream/labels.py.")
+    ],
+    json_: AsJson = False,
+) -> None:
+    """Score detections and clusters against labelled boxes."""
+    from stream.evaluate_job import evaluate_folder
+
+    scores = evaluate_folder(workdir, labels)
+    if json_:
+        print(json.dumps(scores.as_json()))
+    else:
+        print(scores.as_text())
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the episode and results go.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed is another episode with another cast.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Length of the episode.")] = 60.0,
+    characters: Annotated[int, typer.Option(help="Size of the cast.")] = 5,
+    json_: AsJson = False,
+    log: Log = "auto",
+) -> None:
+    """Render a cartoon episode, find its characters, and score them against the truth."""
+    from stream.demo import run_demo
+    from stream.progress import make_progress
+
+    result = run_demo(out, seed=seed, seconds=seconds, characters=characters, progress=make_progress(log))
+    print(json.dumps(result.as_json()) if json_ else result.as_text())
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def doctor(json_: AsJson = False) -> None:
+    """Show what this machine has, what will be used, and how to get what is missing."""
+    from stream.doctor import examine
+
+    checks = examine()
+    if json_:
+        print(json.dumps([asdict(check) for check in checks]))
+        return
+    for check in checks:
+        mark = "ok     " if check.ok else "missing"
+        print(
+            f"{mark}  {check.name}: {check.found}" + (f"\n         -> {check.advice}" if check.advice else "")
+        )
+
+
+@app.command()
+def models(json_: AsJson = False) -> None:
+    """List the networks that come with celstream: licence, input, figures, hash."""
+    from engines.models import list_models
+
+    found = list_models()
+    if json_:
+        print(json.dumps([asdict(model) for model in found], default=str))
+        return
+    for model in found:
+        print(f"{model.name} ({model.kind}), {model.path.stat().st_size / 1e6:.1f} MB, {model.licence}")
+        print(f"  input {model.input}\n  sha256 {model.sha256}")
+        for name, value in model.figures.items():
+            print(f"  {name}: {value}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from stream.version import VERSION
+
+        print(f"celstream {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: every expected error is one line and an exit code, a defect is a traceback and code 1."""
+    try:
+        app()
+    except CelstreamError as error:
+        print(f"celstream: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `celstream models | head`
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        print(
+            "celstream: this is a defect of celstream; please report it with the lines above", file=sys.stderr
+        )
+        sys.exit(EXIT_DEFECT)
+
+
+if __name__ == "__main__":
+    main()
