@@ -153,7 +153,7 @@ def _stop_on_interrupt(stop: Callable[[], None], say: Callable[[str], None]) -> 
 
 def _sentence(s: dict[str, Any]) -> str:
     if s["interrupted"]:
-        return f"Stopped. Whole segments are kept in {s['out']}; run the same command again to go on."
+        return f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on."
     lines = [
         f"{s['clusters']} characters from {s['crops']} crops in {s['frames']} frames of {s['videos']} video(s),"
         f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
@@ -184,9 +184,8 @@ def cluster(
     if json_:
         print(json.dumps(table.meta | {"id": table.id}))
     else:
-        print(
-            f"{table.meta['clusters']} clusters, strength {table.meta['strength']:.3f}. Report: {workdir / 'report.html'}"
-        )
+        meta = table.meta
+        print(f"{meta['clusters']} clusters, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The demo: an episode nobody has seen, drawn on the spot, through the whole main job, scored by its truth."""
+"""The demo: an episode nobody has seen, drawn on the spot, through the main job, scored by its truth."""
 
 from __future__ import annotations
 
