@@ -87,6 +87,8 @@ class Segment(_ShapeRepr):
     index: int
     start_s: float
     end_s: float = math.inf  # infinite where the duration is unknown: until the stream ends
+    # where reading starts, for streams whose own clock cannot be trusted to find it: byte, clock offset in ticks
+    entry: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s < self.end_s:

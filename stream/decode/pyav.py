@@ -1,0 +1,221 @@
+"""Decoding on the CPU with FFmpeg (PyAV): the sampled frames of a segment, exactly and fast.
+
+Two ways lead to the same frames:
+
+- ``packets``: :class:`~stream.decode.sampling.PacketPicker` says what to feed. Pictures that nothing refers to
+  are skipped in the decoder (``skip_frame=NONREF``, set per packet: frame threads copy it with each packet),
+  and groups of pictures without a target are not fed at all.
+- ``whole``: every packet is decoded and frames are chosen by the times the decoder gives them. For streams
+  whose packets carry no presentation times, for interlaced ones (a frame needs its neighbours), and wherever
+  the first way did not deliver a frame that it should have (damage, gradual refresh).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av.error
+
+from stream.batches import Segment
+from stream.config import Config
+from stream.decode.interlace import Deinterlacer
+from stream.decode.packets import Note, PacketReader
+from stream.decode.plan import DecodePlan
+from stream.decode.sampling import Coded, EveryInterval, EveryKeyframe, OutOfOrder, PacketPicker
+
+Frame = Any  # av.VideoFrame
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A decoded frame, in presentation order. ``sampled`` False: only looked at, to find where shots begin."""
+
+    frame: Frame
+    time: float
+    sampled: bool = True
+
+
+class _Missed(Exception):
+    """A frame that the packets promised did not come out; decode from here on whole."""
+
+    def __init__(self, tick: int) -> None:
+        super().__init__(tick)
+        self.tick = tick
+
+
+def _rule(segment: Segment, config: Config, time_base: Fraction) -> EveryInterval:
+    kind = EveryKeyframe if config.sampling == "keyframes" else EveryInterval
+    return kind(config.interval, time_base, segment.start_s, segment.end_s)
+
+
+class _Damage:
+    """Counts what could not be decoded, to be told once."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+
+    def decode(self, context: Any, packet: Any) -> list[Frame]:
+        try:
+            return list(context.decode(packet))
+        except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UndefinedError, ValueError):
+            self.packets += 1
+        except av.error.EOFError:
+            pass
+        return []
+
+    def tell(self, note: Note) -> None:
+        if self.packets:
+            note(f"{self.packets} damaged packets were skipped")
+
+
+def sampled_frames(segment: Segment, config: Config, plan: DecodePlan, note: Note) -> Iterator[Taken]:
+    """Frames of a video segment in presentation order.
+
+    Raises:
+        SourceError: the source cannot be opened or stopped answering.
+    """
+    damage = _Damage()
+    after: float | None = None
+    try:
+        if plan.way == "packets":
+            last = None
+            try:
+                for taken in _by_packets(segment, config, note, damage):
+                    last = taken.time
+                    yield taken
+                return
+            except _Missed as missed:
+                note(
+                    f"a frame due at {missed.tick * _time_base(segment):.3f} s did not decode from its group "
+                    "of pictures alone; the rest of the segment is decoded whole"
+                )
+            except OutOfOrder:
+                note("timestamps out of order; the rest of the segment is decoded whole")
+            after = last
+        yield from _whole(segment, config, note, damage, after)
+    finally:
+        damage.tell(note)
+
+
+def _time_base(segment: Segment) -> float:
+    return float(Fraction(*segment.video.facts["time_base"]))
+
+
+def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -> Iterator[Taken]:
+    with PacketReader(segment, note, threads=config.threads) as reader:
+        time_base = reader.time_base
+        scene = config.sampling == "scene"
+        rule = _rule(segment, config, time_base)
+        picker = PacketPicker(rule, keep_all=scene, keys_only=config.sampling == "keyframes")
+        early: list[Frame] = []  # decoded before it was known whether they are wanted
+
+        def deliver(frames: list[Frame], final: bool = False) -> Iterator[Taken]:
+            early.extend(f for f in frames if f.pts is not None)
+            while early and (final or early[0].pts <= picker.settled):
+                frame = early.pop(0)
+                wanted = picker.wanted
+                if wanted and wanted[0] < frame.pts:
+                    raise _Missed(wanted[0])
+                if wanted and wanted[0] == frame.pts:
+                    wanted.popleft()
+                    yield Taken(frame, float(frame.pts * time_base))
+                elif scene and rule.start <= frame.pts and (rule.end is None or frame.pts < rule.end):
+                    yield Taken(frame, float(frame.pts * time_base), sampled=False)
+
+        def feed(coded: Coded) -> Iterator[Taken]:
+            context = reader.context
+            unwanted = coded.wanted is False
+            if unwanted and (reader.anatomy.unreferenced(coded.packet) or (coded.leading and lead_dropped)):
+                return
+            if coded.restart and not reader.anatomy.clean_start(coded.packet):
+                yield from deliver(damage.decode(context, None))
+                context.flush_buffers()
+            context.skip_frame = "NONREF" if unwanted else "DEFAULT"
+            yield from deliver(damage.decode(context, coded.packet))
+
+        lead_dropped = reader.anatomy.drops_leading
+        for packet, pts, dts in reader.packets():
+            if pts is None:
+                if packet.size and not packet.is_keyframe and not packet.is_corrupt:
+                    raise OutOfOrder("a packet has no presentation time")
+                continue
+            for coded in picker.push(reader.coded(packet, pts, dts)):
+                yield from feed(coded)
+            if rule.done:
+                break
+        else:
+            for coded in picker.finish():
+                yield from feed(coded)
+        yield from deliver(damage.decode(reader.context, None), final=True)
+        if picker.wanted:
+            raise _Missed(picker.wanted[0])
+
+
+def _whole(
+    segment: Segment, config: Config, note: Note, damage: _Damage, after: float | None
+) -> Iterator[Taken]:
+    """Every frame is decoded; frames up to and including time ``after`` have been delivered already."""
+    facts = segment.video.facts
+    from_start = not facts.get("pts", True) and segment.entry is None
+    with PacketReader(segment, note, from_start=from_start, threads=config.threads) as reader:
+        time_base = reader.time_base
+        rule = _rule(segment, config, time_base)
+        scene = config.sampling == "scene"
+        keys = config.sampling == "keyframes"
+        deinterlacer = Deinterlacer()
+        stamps = _Stamps(reader.frame_ticks)
+
+        def choose(frames: list[Frame]) -> Iterator[Taken]:
+            for frame in frames:
+                if (pts := stamps.time_of(frame)) is None:
+                    continue
+                if rule.done:
+                    return
+                take = rule.takes(pts, bool(frame.key_frame))
+                inside = rule.start <= pts and (rule.end is None or pts < rule.end)
+                frame.pts = pts
+                for ready, wanted in deinterlacer.push(frame, take):
+                    seconds = float(ready.pts * time_base)
+                    if after is not None and seconds <= after:
+                        continue
+                    if wanted:
+                        yield Taken(ready, seconds)
+                    elif scene and inside:
+                        yield Taken(ready, seconds, sampled=False)
+
+        if keys:
+            reader.context.skip_frame = "NONKEY"
+        for packet, _, dts in reader.packets():
+            stamps.fed(dts)
+            yield from choose(damage.decode(reader.context, packet))
+            if rule.done and not deinterlacer.waiting:
+                return
+        yield from choose(damage.decode(reader.context, None))
+        for ready, wanted in deinterlacer.finish():
+            seconds = float(ready.pts * time_base)
+            if wanted and (after is None or seconds > after):
+                yield Taken(ready, seconds)
+
+
+class _Stamps:
+    """Presentation times of decoded frames that carry none: frames come out in order, one per packet, so the
+    n-th frame has the n-th smallest decoding time (AVI, raw streams)."""
+
+    def __init__(self, frame_ticks: int) -> None:
+        self._step = max(1, frame_ticks)
+        self._last: int | None = None
+
+    def fed(self, dts: int | None) -> None:
+        """A packet was handed to the decoder."""
+
+    def time_of(self, frame: Frame) -> int | None:
+        pts: int | None = frame.pts if frame.pts is not None else frame.dts
+        if pts is None:
+            pts = 0 if self._last is None else self._last + self._step
+        if self._last is not None and pts <= self._last:
+            return None
+        self._last = pts
+        return pts

@@ -1,0 +1,115 @@
+"""A video's segments: the units of work, of resume and of distribution, cut where decoding can start."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import av.error
+
+from stream.batches import Segment, Video
+from stream.decode.packets import PacketReader, has_clock_jumps, open_container
+from stream.probe import is_url
+
+SLACK_S = 1.0  # the last segment ends this much after the duration that the header claims
+
+
+def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> list[Segment]:
+    """Cut a video into segments of about ``segment_seconds``.
+
+    Each border is the first sampling time at or after a keyframe: every sampled frame belongs to exactly one
+    segment, and a segment decodes next to nothing that it does not need. Where keyframes are rarer than
+    segments, segments are longer. Images are cut by their number, one a second.
+
+    Transport and program streams are read through once, because their own clocks cannot be trusted to find a
+    place again; everything else is asked for its keyframes near each border. A live stream, or one that cannot
+    seek, is one segment without an end.
+
+    Args:
+        segment_seconds: aimed at. Raising it makes fewer, longer segments.
+        interval_s: seconds between sampled frames.
+
+    Raises:
+        SourceError: the file cannot be read any more.
+    """
+    if video.kind == "images":
+        count = len(video.files)
+        step = max(1, math.ceil(segment_seconds))
+        return [
+            Segment(video, i, float(start), float(min(start + step, count)))
+            for i, start in enumerate(range(0, count, step))
+        ]
+    remote = is_url(video.uri)
+    if remote and video.duration_s is None:
+        return [Segment(video, 0, 0.0)]
+    interval = Fraction(str(interval_s))
+    if not remote and (
+        video.facts.get("jumps") or video.duration_s is None or not video.facts.get("pts", True)
+    ):
+        keys, duration = _scan(video)
+    else:
+        duration = video.duration_s or 0.0
+        keys = _asked(video, segment_seconds, duration)
+    borders: list[tuple[float, tuple[int, int] | None]] = []
+    last = Fraction(0)
+    for key_s, entry in keys:
+        border = math.ceil(key_s / interval) * interval
+        if border - last >= Fraction(segment_seconds) * Fraction(9, 10) and border < duration:
+            borders.append((float(border), entry))
+            last = border
+    starts = [(0.0, None), *borders]
+    end = max(duration, starts[-1][0]) + max(SLACK_S, interval_s)
+    return [
+        Segment(video, i, start, starts[i + 1][0] if i + 1 < len(starts) else end, entry)
+        for i, (start, entry) in enumerate(starts)
+    ]
+
+
+_Keys = list[tuple[Fraction, tuple[int, int] | None]]
+
+
+def _asked(video: Video, segment_seconds: float, duration: float) -> _Keys:
+    """Keyframes near the wanted borders, by seeking."""
+    base = Fraction(*video.facts["time_base"])
+    start = video.facts["start"]
+    keys: _Keys = []
+    try:
+        with open_container(video.uri, video.facts.get("timeout_s", 20.0)) as container:
+            stream = container.streams[video.stream_index]
+            wanted = segment_seconds
+            while wanted < duration:
+                container.seek(int(Fraction(wanted) / base) + start, stream=stream)
+                first = next((p for p in container.demux(stream) if p.size), None)
+                if first is not None and first.is_keyframe and first.pts is not None:
+                    keys.append(((first.pts - start) * base, None))
+                wanted += segment_seconds
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
+        pass  # it cannot seek: one segment
+    return keys
+
+
+def _scan(video: Video) -> tuple[_Keys, float]:
+    """Every keyframe with its place in the file, and the true duration: one pass over the packets."""
+    whole = Segment(video, 0, 0.0)
+    facts: dict[str, Any] = video.facts
+    keys: _Keys = []
+    end = count = 0
+    timed = facts.get("pts", True)
+    with PacketReader(whole, lambda _: None) as reader:
+        places = timed and has_clock_jumps(reader.container.format.flags)
+        for packet, pts, dts in reader.packets():
+            count += 1
+            time = pts if pts is not None else dts
+            if time is None:
+                end = max(end, count * reader.frame_ticks)
+                continue
+            end = max(end, time + reader.frame_ticks)
+            if packet.is_keyframe and packet.pos is not None and packet.pos >= 0:
+                entry = (packet.pos, reader.clock.offset) if places else None
+                if timed or dts is not None:
+                    keys.append((time * reader.time_base, entry))
+        duration = float(end * reader.time_base)
+    if not timed:
+        keys = []
+    return keys, duration
