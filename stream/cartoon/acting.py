@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from stream.cartoon.characters import EXPRESSIONS, Pose
+from stream.cartoon.model import EXPRESSIONS, Pose
 
 Doing = Literal["walk", "talk", "hold", "jump", "fly"]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from stream.cartoon.characters import _WEIGHTS, FAMILIES, Character, Look
 from stream.cartoon.draw import Color, hsv, lit, mix, shaded
+from stream.cartoon.model import FAMILIES, Character, Look
 
+_WEIGHTS = (0.26, 0.08, 0.2, 0.12, 0.09, 0.07, 0.06, 0.08, 0.04)
 _SKINS: tuple[Color, ...] = (
     (255, 224, 196), (250, 208, 170), (238, 186, 140), (205, 146, 100), (158, 102, 66), (104, 66, 46), (244, 214, 60),
 )  # fmt: skip

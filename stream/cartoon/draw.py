@@ -22,7 +22,6 @@ Color = tuple[int, int, int]
 LIGHT = (-0.6, -0.8)
 """Direction towards the light, in canvas coordinates (up and to the left), as in most cel productions."""
 
-_SOFT_SCALES = (0.93, 0.83, 0.70, 0.54, 0.34)
 _HOSE_STEPS = 9
 _CAP_STEPS = 4
 
@@ -163,13 +162,17 @@ class Canvas:
 
     `ink` is the outline colour, `line` its width in canvas units (0: no outlines), `shading` one of `flat`, `cel`
     (one hard shadow) or `soft` (a gradient, like a lit solid), `fuzz` the length of fur spikes on edges (0: none).
+    `steps` is how many bands a soft gradient has: large drawings need more of them to look smooth.
     """
 
-    def __init__(self, ink: Color, line: float, shading: str = "flat", fuzz: float = 0.0) -> None:
+    def __init__(
+        self, ink: Color, line: float, shading: str = "flat", fuzz: float = 0.0, steps: int = 6
+    ) -> None:
         self.ink = ink
         self.line = line
         self.shading = shading
         self.fuzz = fuzz
+        self.steps = steps
         self._ops: list[tuple[Points, Color]] = []
         self._group: list[tuple[Points, Color]] | None = None
 
@@ -221,8 +224,12 @@ class Canvas:
             away = points - pivot
             dark, bright = shaded(color, 0.42), lit(color, 0.3)
             target.append((points, dark))
-            for step, scale in enumerate(_SOFT_SCALES):
-                target.append((pivot + away * scale, mix(dark, bright, (step + 1) / len(_SOFT_SCALES))))
+            for step in range(1, self.steps + 1):
+                share = step / self.steps
+                # A sphere's brightness falls off slowly at first, then fast towards its edge.
+                target.append(
+                    (pivot + away * (1.0 - share * share * 0.45 - share * 0.25), mix(dark, bright, share))
+                )
 
     def limb(
         self,
@@ -247,11 +254,19 @@ class Canvas:
         inner = (
             hose(start, bend, end, width, end_width, narrow * (0.6 if self.shading == "cel" else 1.0)) + shift
         )
-        target.append((full, shaded(color, 0.28 if self.shading == "cel" else 0.34)))
-        target.append((inner, color))
-        if self.shading == "soft":
+        if self.shading == "cel":
+            target.append((full, shaded(color)))
+            target.append((inner, color))
+            return
+        dark, bright = shaded(color, 0.4), lit(color, 0.25)
+        target.append((full, dark))
+        for step in range(1, 5):
+            half = narrow * (0.5 * step)
             target.append(
-                (hose(start, bend, end, width, end_width, narrow * 1.9) + shift * 1.4, lit(color, 0.2))
+                (
+                    hose(start, bend, end, width, end_width, half) + shift * (0.35 * step),
+                    mix(dark, bright, step / 4),
+                )
             )
 
     def stroke(self, points: list[tuple[float, float]], width: float, color: Color | None = None) -> None:

@@ -67,7 +67,7 @@ def render_episode(
     path.parent.mkdir(parents=True, exist_ok=True)
     look = Look.named(style, seed) if isinstance(style, str) else style
     cast = make_cast(characters, seed, look)
-    script = Script.random(cast, seed, seconds=seconds, width=width, height=height, fps=fps)
+    script = Script.random(cast, seed, seconds=seconds, width=width, height=height, fps=fps, look=look)
     boxes: list[LabelBox] = []
     statuses: list[FrameStatus] = []
     next_label = 0.0
