@@ -87,7 +87,7 @@ class Segment(_ShapeRepr):
     index: int
     start_s: float
     end_s: float = math.inf  # infinite where the duration is unknown: until the stream ends
-    # where reading starts, for streams whose own clock cannot be trusted to find it: byte, clock offset in ticks
+    # where reading starts where the stream's own clock cannot find it: byte, clock offset in ticks
     entry: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -143,14 +143,6 @@ class FrameBatch(_ShapeRepr):
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
-
-    def without_images(self) -> FrameBatch:
-        """The same batch with its pixels let go, so that they do not wait in a queue."""
-        return dataclasses.replace(self, images=self.images[:0], **_empty_frames(self))
-
-
-def _empty_frames(batch: FrameBatch) -> dict[str, Array]:
-    return {name: getattr(batch, name)[:0] for name in ("times", "indices", "numbers", "shots")}
 
 
 @dataclass(frozen=True, repr=False)

@@ -155,7 +155,7 @@ def _sentence(s: dict[str, Any]) -> str:
     if s["interrupted"]:
         return f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on."
     lines = [
-        f"{s['clusters']} characters from {s['crops']} crops in {s['frames']} frames of {s['videos']} video(s),"
+        f"{s['clusters']} characters from {s['crops']} crops in {s['frames']} frames of {s['videos']} videos,"
         f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
     ]
     if s["segments_skipped"]:

@@ -18,7 +18,7 @@ HEADER = """\
 
 
 def documented_yaml(config: BaseModel) -> str:
-    """Every key of ``config`` with its value, under a comment that says what it is and what raising it does."""
+    """Every key with its value, under a comment that says what it is and what raising it does."""
     return HEADER + "\n".join(_lines(config, "")) + "\n"
 
 

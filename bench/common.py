@@ -1,0 +1,44 @@
+"""What every benchmark records about where it ran, and how it leaves its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, and the versions of what does the work."""
+    import av
+    import numpy
+    import psutil
+
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "av": av.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def save(name: str, figures: dict[str, Any], *, quick: bool = False) -> Path | None:
+    """Keep the figures with the machine they were measured on; a quick run leaves no record."""
+    if quick:
+        return None
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=2) + "\n")
+    return path

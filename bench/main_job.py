@@ -1,0 +1,110 @@
+"""How fast is the whole main job, and does its memory grow with the film?
+
+Runs ``celstream run`` as a user does, in a process of its own, on: Big Buck Bunny 360p whole; the same film ten
+times over as one file (concatenated without re-encoding); a 1080p H.264 file (the 720p film scaled up and
+encoded). Limits: the decoder's rate (bench/sampling.py) and the networks' (celstream doctor).
+
+    python bench/main_job.py [--quick] [--json] [--shared FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+from common import SHARED, save
+
+
+def repeat(source: Path, out: Path, times: int) -> None:
+    """Join ``source`` to itself without re-encoding; times go on where the last copy ended."""
+    with av.open(str(out), "w") as container:
+        stream = None
+        offset = 0
+        for _ in range(times):
+            with av.open(str(source)) as film:
+                video = film.streams.video[0]
+                if stream is None:
+                    stream = container.add_stream_from_template(video)
+                end = 0
+                for packet in film.demux(video):
+                    if packet.dts is None:
+                        continue
+                    end = max(end, packet.pts + packet.duration)
+                    packet.pts += offset
+                    packet.dts += offset
+                    packet.stream = stream
+                    container.mux(packet)
+                offset += end
+
+
+def enlarge(source: Path, out: Path, seconds: float) -> None:
+    """Re-encode the first ``seconds`` at 1920x1080, GOP 250, as a broadcaster's archive has it."""
+    with av.open(str(source)) as film, av.open(str(out), "w") as container:
+        rate = film.streams.video[0].average_rate
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        stream.options = {"preset": "fast", "crf": "20", "g": "250"}
+        for frame in film.decode(video=0):
+            if frame.time >= seconds:
+                break
+            scaled = frame.reformat(1920, 1080)
+            scaled.pts = frame.pts
+            scaled.time_base = frame.time_base
+            container.mux(stream.encode(scaled))
+        container.mux(stream.encode(None))
+
+
+def measure(video: Path, work: Path) -> dict[str, Any]:
+    """One run from nothing, in its own process; its own JSON."""
+    command = [
+        sys.executable,
+        "-m",
+        "stream.cli",
+        "run",
+        str(video),
+        "-o",
+        str(work),
+        "--json",
+        "--log",
+        "quiet",
+    ]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(answer.stdout)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one file, no long film")
+    parser.add_argument("--json", action="store_true", help="print one flat object")
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    args = parser.parse_args()
+    media = args.shared / "media"
+    bunny = media / "big_buck_bunny_360p.mp4"
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        jobs = {"bbb_360p": bunny}
+        if not args.quick:
+            repeat(bunny, place / "ten.mp4", 10)
+            enlarge(media / "big_buck_bunny_720p_first150s.mp4", place / "full_hd.mp4", 150)
+            jobs |= {"bbb_ten_times": place / "ten.mp4", "h264_1080p": place / "full_hd.mp4"}
+        for name, video in jobs.items():
+            result = measure(video, place / name)
+            for key in ("seconds", "times_real_time", "peak_rss_bytes", "crops", "clusters"):
+                figures[f"{name}_{key}"] = result[key]
+    if "bbb_ten_times_peak_rss_bytes" in figures:
+        ratio = figures["bbb_ten_times_peak_rss_bytes"] / figures["bbb_360p_peak_rss_bytes"]
+        figures["memory_ratio_ten_times"] = round(ratio, 3)
+    save("main_job", figures, quick=args.quick)
+    print(json.dumps(figures) if args.json else json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
