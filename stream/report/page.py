@@ -1,0 +1,363 @@
+"""Write :class:`stream.report.data.ReportData` as one HTML file that needs nothing beside it.
+
+The frame is ``report.html``, the looks ``report.css``, the behaviour ``report.js``; without scripts the page
+is whole, only longer. Every text goes through :func:`stream.report.words.esc`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from string import Template
+
+from stream.report.data import Cluster, Picture, ReportData, VideoInfo
+from stream.report.run_page import (
+    empty_section,
+    left_out_section,
+    run_section,
+    settings_section,
+    videos_section,
+)
+from stream.report.words import clock, count, data_uri, esc, lasting, rate
+
+_SHEET_VIDEOS = 12  # lanes in a character's own sheet
+_PATH_UNITS = 1_000_000  # largest x of the time line: SVG computes in float32
+_LANE = 10  # height of a lane in its own units
+
+
+def render(data: ReportData) -> str:
+    """The page as text. The same data give the same page."""
+    sections = [("", "", _summary(data))]
+    if data.cast:
+        sections += [("cast", "Cast", _cast(data)), ("timeline", "Time line", _timeline(data))]
+    elif data.unsorted:
+        sections.append(("cast", "Crops", _unsorted(data)))
+    else:
+        sections.append(("try", "What to try", empty_section(data)))
+    if data.small:
+        sections.append(("small", "Small", _small(data)))
+    sections.append(("run", "Run", run_section(data)))
+    sections.append(("left-out", "Left out", left_out_section(data)))
+    if data.videos:
+        sections.append(("videos", "Videos", videos_section(data)))
+    if data.settings:
+        sections.append(("settings", "Settings", settings_section(data)))
+    body = [f'<section id="{anchor}">{html}</section>' if anchor else html for anchor, _, html in sections]
+    if data.cast:
+        body.append(_sheets(data))
+    nav = "".join(f'<a href="#{anchor}">{label}</a>' for anchor, label, _ in sections if anchor)
+    frame = Template(_part("report.html"))
+    return frame.substitute(
+        title=esc(f"{_headline(data)} · {_source_name(data)}"),
+        version=esc(data.version),
+        style=_part("report.css"),
+        script=_part("report.js"),
+        nav=nav,
+        body="\n".join(body),
+        footer=_footer(data),
+    )
+
+
+def _part(name: str) -> str:
+    return resources.files("stream.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _headline(data: ReportData) -> str:
+    if data.cast:
+        return count(len(data.cast), "character")
+    return count(data.crops, "crop") + ", not clustered" if data.crops else "No characters found"
+
+
+def _source_name(data: ReportData) -> str:
+    if len(data.videos) == 1:
+        return data.videos[0].name
+    return count(len(data.videos), "video") if data.videos else data.folder
+
+
+def _summary(data: ReportData) -> str:
+    tiles = []
+    if len(data.videos) > 1:
+        tiles.append(("Videos", count(len(data.videos)), ""))
+    if data.videos:
+        tiles.append(("Video", clock(data.total_s), "h" if data.total_s >= 3600 else "min"))
+    if data.frames is not None:
+        tiles.append(("Frames", count(data.frames), "looked at"))
+    if data.detections is not None:
+        tiles.append(("Detections", count(data.detections), "boxes"))
+    tiles.append(("Crops", count(data.crops), "kept"))
+    if data.clusters is not None:
+        tiles.append(("Clusters", count(data.clusters), "found"))
+    if data.times_real_time is not None:
+        tiles.append(("Speed", f"{rate(data.times_real_time)}×", "real time"))
+    figures = "".join(
+        f'<div class="figure"><dt>{label}</dt><dd>{esc(value)}<small>{esc(unit)}</small></dd></div>'
+        for label, value, unit in tiles
+    )
+    return (
+        f'<section id="top" class="summary"><p class="when">{esc(data.started) or "celstream report"}</p>'
+        f"<h1>{esc(_headline(data))}</h1><p class='lead'>{_lead(data)}</p>"
+        f'<dl class="figures">{figures}</dl></section>'
+    )
+
+
+def _lead(data: ReportData) -> str:
+    where = (
+        f"<b>{esc(data.videos[0].name)}</b>"
+        if len(data.videos) == 1
+        else f"<b>{count(len(data.videos), 'video')}</b>"
+    )
+    parts = [f"{where}, {lasting(data.total_s)} of video" if data.videos else "No video could be used"]
+    if data.videos and data.sampling == "keyframes":
+        parts.append("looked at on its keyframes")
+    elif data.videos and data.interval_s:
+        every = "every second" if data.interval_s == 1 else f"every {data.interval_s:g} s"
+        parts.append(f"looked at {every}" + (" and at every cut" if data.sampling == "scene" else ""))
+    lead = ", ".join(parts) + "."
+    if data.small:
+        lead += f' <a href="#small">{count(data.small.clusters, "small cluster")}</a> beside.'
+    return lead
+
+
+def _hue(position: int) -> str:
+    """The golden angle keeps neighbours apart, however many there are."""
+    return f"--h:{(258 + 137.508 * position) % 360:.0f}"
+
+
+def _img(picture: Picture, alt: str, extra: str = "") -> str:
+    return (
+        f'<img src="{data_uri(picture.jpeg)}" width="{picture.width}" height="{picture.height}"'
+        f' alt="{esc(alt)}" decoding="async"{extra}>'
+    )
+
+
+def _where(data: ReportData, picture: Picture) -> str:
+    at = clock(picture.time_s)
+    named = len(data.videos) > 1 and 0 <= picture.video < len(data.videos)
+    return f"{data.videos[picture.video].name} at {at}" if named else f"at {at}"
+
+
+def _cast(data: ReportData) -> str:
+    cards = []
+    for position, c in enumerate(data.cast):
+        facts = [count(c.size, "crop")]
+        if c.tracks is not None:
+            facts.append(count(c.tracks, "track"))
+        if len(data.videos) > 1:
+            facts.append(count(c.videos, "video"))
+        portrait = (
+            _img(c.exemplar, f"Exemplar of {c.name}, {_where(data, c.exemplar)}")
+            if c.exemplar
+            else '<span class="no-picture">no picture</span>'
+        )
+        cards.append(
+            f'<li style="{_hue(position)}"><a class="card" href="#character-{c.number}">'
+            f'<span class="portrait">{portrait}</span>'
+            f'<span class="card-text"><strong>{esc(c.name)}</strong>'
+            f'<span class="on-screen">{lasting(c.seconds)} <small>on screen</small></span>'
+            f'<span class="facts">{esc(" · ".join(facts))}</span>{_lane_svg(c, data, "mini")}</span></a></li>'
+        )
+    intro = (
+        "The picture is the cluster’s exemplar: the crop that stands for all others. Open one to see them."
+    )
+    return (
+        f'<div class="section-head"><h2>Cast</h2><p>{intro}</p></div>{_hint(data)}'
+        f'<ol class="cast">{"".join(cards)}</ol>'
+    )
+
+
+def _hint(data: ReportData) -> str:
+    if data.hint is None:
+        return ""
+    one, two = data.cast[data.hint.first - 1], data.cast[data.hint.second - 1]
+    both = (
+        "They are never seen in one frame."
+        if not data.hint.together
+        else f"They share {count(data.hint.together, 'frame')}."
+    )
+    links = _chip(one) + _chip(two)
+    return (
+        f'<aside class="hint" aria-label="Possibly the same"><div class="pair">{links}</div>'
+        f"<p><b>Possibly the same character.</b> No two others look more alike: "
+        f"similarity {data.hint.similarity:.2f}. {both}</p></aside>"
+    )
+
+
+def _chip(cluster: Cluster) -> str:
+    return (
+        f'<a class="chip" style="{_hue(cluster.number - 1)}" href="#character-{cluster.number}">'
+        f"{_icon(cluster)}{esc(cluster.name)}</a>"
+    )
+
+
+def _icon(cluster: Cluster) -> str:
+    if not cluster.icon:
+        return '<span class="icon"></span>'
+    return f'<img class="icon" src="{data_uri(cluster.icon)}" width="36" height="36" alt="">'
+
+
+def _scale(data: ReportData) -> float:
+    """Units per second of the time line's paths."""
+    return min(10.0, _PATH_UNITS / max(data.total_s, 1.0))
+
+
+def _path(cluster: Cluster, data: ReportData, video: int | None = None) -> str:
+    scale = _scale(data)
+    parts = []
+    for span in cluster.spans:
+        if video is None or span.video == video:
+            start = data.videos[span.video].offset_s + span.start_s
+            x, width = round(start * scale), max(1, round((span.end_s - span.start_s) * scale))
+            parts.append(f"M{x} 0h{width}v{_LANE}h-{width}z")
+    return "".join(parts)
+
+
+def _lane_svg(cluster: Cluster, data: ReportData, kind: str, video: VideoInfo | None = None) -> str:
+    scale = _scale(data)
+    left, width = (video.offset_s, video.duration_s) if video else (0.0, data.total_s)
+    box = f"{left * scale:.0f} 0 {max(1.0, width * scale):.0f} {_LANE}"
+    path = _path(cluster, data, data.videos.index(video) if video else None)
+    label = "" if kind == "mini" else f' role="img" aria-label="{esc(_lane_words(cluster, data, video))}"'
+    hidden = ' aria-hidden="true"' if kind == "mini" else ""
+    return (
+        f'<svg class="lane-svg {kind}" viewBox="{box}" preserveAspectRatio="none"{label}{hidden}>'
+        f'<path d="{path}"/></svg>'
+    )
+
+
+def _lane_words(cluster: Cluster, data: ReportData, video: VideoInfo | None) -> str:
+    own = [s for s in cluster.spans if video is None or data.videos[s.video] is video]
+    if not own:
+        return f"{cluster.name}: not seen"
+    first, last = own[0], own[-1]
+    name = f" of {data.videos[first.video].name}" if len(data.videos) > 1 else ""
+    end = f" of {data.videos[last.video].name}" if len(data.videos) > 1 else ""
+    return (
+        f"{cluster.name}: on screen for {lasting(sum(s.end_s - s.start_s for s in own))}"
+        f" in {count(len(own), 'stretch', 'stretches')},"
+        f" first at {clock(first.start_s)}{name}, last until {clock(last.end_s)}{end}"
+    )
+
+
+def _timeline(data: ReportData) -> str:
+    lanes = "".join(
+        f'<li class="lane" style="{_hue(i)}" data-number="{c.number}" data-name="{esc(c.name)}">'
+        f'<a class="lane-name" href="#character-{c.number}">{_icon(c)}<span>{esc(c.name)}</span></a>'
+        f'<div class="track" tabindex="0" role="group" aria-label="{esc(c.name)}: arrow keys go from one'
+        f' appearance to the next">{_lane_svg(c, data, "wide")}</div></li>'
+        for i, c in enumerate(data.cast)
+    )
+    options = '<option value="-1">All videos, end to end</option>' + "".join(
+        f'<option value="{i}">{esc(v.name)}</option>' for i, v in enumerate(data.videos)
+    )
+    chooser = (
+        f'<label class="chooser" hidden>Video <select id="video">{options}</select></label>'
+        if len(data.videos) > 1
+        else ""
+    )
+    videos = ",".join(f"{v.offset_s:.2f} {v.duration_s:.2f}" for v in data.videos)
+    names = "".join(f"<li>{esc(v.name)}</li>" for v in data.videos)
+    intro = "When each character is on screen."
+    return (
+        f'<div class="section-head"><h2>Time line</h2><p>{intro}</p>{chooser}</div>'
+        f'<div id="lanes" class="lanes" data-scale="{_scale(data):.9g}" data-total="{data.total_s:.3f}"'
+        f' data-videos="{videos}"><div class="bands" id="bands" aria-hidden="true"></div>'
+        f'<ol>{lanes}</ol><div class="ticks" id="ticks" aria-hidden="true"></div>'
+        f'<div class="cursor" id="cursor" hidden></div></div><ol id="video-names" hidden>{names}</ol>'
+    )
+
+
+def _shots(data: ReportData, name: str, pictures: tuple[Picture, ...]) -> str:
+    shots = []
+    for p in pictures:
+        words = f"{name}, {_where(data, p)}"
+        details = [f"detector {p.score:.2f}"]
+        if p.is_exemplar:
+            details.insert(0, "the exemplar")
+        elif p.similarity is not None:
+            details.append(f"similarity to the exemplar {p.similarity:.2f}")
+        mark = ' class="exemplar"' if p.is_exemplar else ""
+        shots.append(
+            f'<li{mark}><button type="button" class="shot" data-video="{p.video}" data-time="{p.time_s:.3f}"'
+            f' data-where="{esc(_where(data, p))}" data-details="{esc(" · ".join(details))}">'
+            f"{_img(p, words)}<span>{clock(p.time_s)}</span></button></li>"
+        )
+    return f'<ul class="shots">{"".join(shots)}</ul>'
+
+
+def _unsorted(data: ReportData) -> str:
+    return (
+        '<div class="section-head"><h2>Crops</h2><p>These crops are not clustered yet. Run '
+        f"<code>celstream cluster {esc(data.folder)}</code> to find out who is who; shown are "
+        f"{len(data.unsorted)} of {count(data.crops)}, spread over time.</p></div>"
+        + _shots(data, "Crop", data.unsorted)
+    )
+
+
+def _small(data: ReportData) -> str:
+    small = data.small
+    assert small is not None
+    span = f"{small.smallest}–{small.largest}" if small.smallest != small.largest else str(small.smallest)
+    each = f"{span} {'crop' if small.largest == 1 else 'crops'} each"
+    shown = len(small.pictures)
+    rest = f" The first {shown} are shown." if shown < small.clusters else ""
+    return (
+        f'<details class="fold"><summary><h2>{count(small.clusters, "small cluster")}, {each}</h2></summary>'
+        f"<p>Stray detections mostly, and characters who appear once.{rest} "
+        "Raising <code>cluster.min_size</code> hides them.</p>"
+        f"{_shots(data, 'Small cluster', small.pictures)}</details>"
+    )
+
+
+def _sheets(data: ReportData) -> str:
+    sheets = []
+    for i, c in enumerate(data.cast):
+        facts = [lasting(c.seconds) + " on screen", count(c.size, "crop")]
+        if c.tracks is not None:
+            facts.append(count(c.tracks, "track"))
+        if len(data.videos) > 1:
+            facts.append(count(c.videos, "video"))
+        near = ""
+        if c.nearest:
+            other = data.cast[c.nearest[0] - 1]
+            near = (
+                f'<p class="near">Looks most like {_chip(other)}'
+                f" <small>similarity {c.nearest[1]:.2f}</small></p>"
+            )
+        shown = (
+            f"{len(c.sheet)} of {count(c.size, 'crop')}, spread over time"
+            if len(c.sheet) < c.size
+            else "All crops"
+        )
+        stage = (
+            f'<figure class="stage">{_img(c.exemplar, f"{c.name}, exemplar")}<figcaption>'
+            f"<b>{esc(_where(data, c.exemplar))}</b><span>the exemplar</span></figcaption></figure>"
+            if c.exemplar
+            else ""
+        )
+        sheets.append(
+            f'<article class="sheet" id="character-{c.number}" style="{_hue(i)}" tabindex="-1"'
+            f' aria-label="{esc(c.name)}">{stage}<div class="sheet-main"><h3>{esc(c.name)}</h3>'
+            f'<p class="facts">{esc(" · ".join(facts))}</p>{near}{_own_lanes(c, data)}'
+            f"<h4>{shown}</h4>{_shots(data, c.name, c.sheet)}</div></article>"
+        )
+    return f'<section id="sheets"><h2>Every character</h2>{"".join(sheets)}</section>'
+
+
+def _own_lanes(cluster: Cluster, data: ReportData) -> str:
+    seconds: dict[int, float] = {}
+    for span in cluster.spans:
+        seconds[span.video] = seconds.get(span.video, 0.0) + span.end_s - span.start_s
+    most = sorted(seconds, key=lambda v: -seconds[v])[:_SHEET_VIDEOS]
+    lanes = "".join(
+        f'<li><span class="own-name">{esc(data.videos[v].name)}</span>'
+        f"{_lane_svg(cluster, data, 'own', data.videos[v])}"
+        f"<small>{lasting(seconds[v])}</small></li>"
+        for v in sorted(most)
+    )
+    more = len(seconds) - len(most)
+    rest = f'<li class="more">and {count(more, "more video")}</li>' if more else ""
+    return f'<ol class="own-lanes">{lanes}{rest}</ol>'
+
+
+def _footer(data: ReportData) -> str:
+    written = f"Written by celstream {data.version}" if data.version else "Written by celstream"
+    return f"{esc(written)} from the work folder <b>{esc(data.folder)}</b>."
