@@ -144,13 +144,11 @@ def densenet161(classes: int = 1000) -> DenseNet:
 
 def densenet_small() -> DenseNet:
     """The default embedder: 64 px, 0.46 M parameters, 256 dimensions, no classifier."""
-    return DenseNet(
-        (16, 24, 32), (3, 4, 5), stem=32, stem_kernel=5, transitions=(64, 96), classes=0
-    )
+    return DenseNet((16, 24, 32), (3, 4, 5), stem=32, stem_kernel=5, transitions=(64, 96), classes=0)
 
 
 def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published checkpoint's weights under today's names (``denselayer1.norm.1.weight`` -> ``norm1.weight``)."""
+    """A published checkpoint's weights under today's names (``norm.1.weight`` -> ``norm1.weight``)."""
     found = {}
     for name, value in state.items():
         old = _OLD_NAME.match(name)

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.nets.densenet import DenseNet, densenet_small
-from engines.train import figures
-from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
-from engines.train.views import KINDS, MEAN, SIDE, STD, Augmentation, Bank, Views
 from engines.runtime.base import EngineError
+from engines.train import figures
+from engines.train.batches import BatchSize, Sampler, apart, contrast, vicreg
+from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
+from engines.train.views import MEAN, SIDE, STD, Augmentation, Bank, Views
 
 CREDITS = (
     "Big Buck Bunny (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0; "
@@ -43,11 +44,6 @@ class Recipe:
     """Everything a training depends on besides the pictures."""
 
     steps: int = 6000  # raising it trains longer; with ``minutes`` the clock decides instead
-    casts: int = 10  # casts in a batch
-    members: int = 4  # characters of each
-    views: int = 3  # pictures of each character
-    art: int = 3  # drawn characters in a batch, as many views each
-    tracks: int = 44  # film tracks in a batch, two pictures each
     temperature: float = 0.1  # raising it looks less at the hardest neighbours
     film_weight: float = 0.06  # of VICReg against the identity loss
     apart_weight: float = 1.0  # of the push between two bodies of one frame
@@ -55,6 +51,7 @@ class Recipe:
     weight_decay: float = 0.02
     warmup: int = 100  # steps
     average: float = 0.998  # decay of the averaged weights, which are the ones exported
+    batch: BatchSize = field(default_factory=BatchSize)
     bank: BankSize = field(default_factory=BankSize)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -84,7 +81,9 @@ class _Learner(nn.Module):
         super().__init__()
         self.embedder = Embedder(densenet_small())
         d = self.embedder.net.dimensions
-        self.projection = nn.Sequential(nn.Linear(d, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
+        self.projection = nn.Sequential(
+            nn.Linear(d, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings less the batch's mean, which also moves the running mean, and projections."""
@@ -95,87 +94,13 @@ class _Learner(nn.Module):
         return raw - mean, self.projection(raw)
 
 
-def contrast(z: Tensor, identities: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss of unit vectors (N, D): mean over positives of -log softmax similarity."""
-    logits = z @ z.T / temperature
-    self_mask = torch.eye(len(z), dtype=torch.bool)
-    logits = logits.masked_fill(self_mask, -1e9)
-    log_share = logits - logits.logsumexp(1, keepdim=True)
-    positive = (identities[:, None] == identities[None]) & ~self_mask
-    count = positive.sum(1)
-    per_view = -(log_share * positive).sum(1) / count.clamp(min=1)
-    return per_view[count > 0].mean()
-
-
-def vicreg(a: Tensor, b: Tensor) -> Tensor:
-    """25 x invariance + 25 x variance hinge + 1 x covariance of two (N, D) projections of the same tracks."""
-    loss = 25 * functional.mse_loss(a, b)
-    for x in (a, b):
-        x = x - x.mean(0)
-        loss = loss + 25 * functional.relu(1 - torch.sqrt(x.var(0) + 1e-4)).mean() / 2
-        covariance = x.T @ x / (len(x) - 1)
-        loss = loss + (covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()) / x.shape[1]
-    return loss
-
-
-class _Sampler:
-    """Chooses the pictures of a batch: casts of rendered characters, drawn ones, pairs from film tracks."""
-
-    def __init__(self, bank: Bank, recipe: Recipe) -> None:
-        self.recipe = recipe
-        identities = np.asarray(bank.identities)
-        kinds = np.asarray(bank.kinds)
-        frames = np.asarray(bank.frames)
-        self.of = {int(i): np.flatnonzero(identities == i) for i in np.unique(identities)}
-        first = {i: rows[0] for i, rows in self.of.items()}
-        by_kind = {k: [i for i in self.of if kinds[first[i]] == KINDS.index(k)] for k in KINDS}
-        self.rendered, self.art = by_kind["rendered"], by_kind["art"]
-        self.moving = [i for i in by_kind["film"] if frames[first[i]] >= 0]
-        self.still = [i for i in by_kind["film"] if frames[first[i]] < 0]
-        film = np.flatnonzero(frames >= 0)
-        shared: dict[int, list[int]] = {}
-        for row in film:
-            shared.setdefault(int(frames[row]), []).append(int(row))
-        self.together = [rows for rows in shared.values() if len(rows) > 1]
-        self.identities = identities
-
-    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
-        """Picture numbers: named ones, then pairs of film pictures (a, a', b, b', ...); how many named, and
-
-        how many of the film pairs come in twos seen in one frame."""
-        r = self.recipe
-        rows: list[int] = []
-        size = r.bank.members
-        casts = len(self.rendered) // size
-        for cast in rng.choice(casts, min(r.casts, casts), replace=False):
-            for member in rng.choice(size, min(r.members, size), replace=False):
-                rows += self._views(self.rendered[cast * size + member], r.views, rng)
-        for identity in rng.choice(self.art, min(r.art, len(self.art)), replace=False) if self.art else ():
-            rows += self._views(int(identity), r.views, rng)
-        named, couples = len(rows), 0
-        if self.moving:
-            if self.together:
-                couples = r.tracks // 4
-                for k in rng.choice(len(self.together), couples):
-                    for row in rng.choice(self.together[k], 2, replace=False):
-                        rows += [int(row), int(rng.choice(self.of[int(self.identities[row])]))]
-            rest = r.tracks - 2 * couples
-            still = min(len(self.still), rest // 4)
-            for identity in [*rng.choice(self.moving, rest - still), *rng.choice(self.still or [0], still)]:
-                rows += self._views(int(identity), 2, rng)
-        return np.array(rows), named, couples
-
-    def _views(self, identity: int, count: int, rng: np.random.Generator) -> list[int]:
-        rows = self.of[identity]
-        return [int(i) for i in rng.choice(rows, count, replace=len(rows) < count)]
-
-
 class Training:
-    """One training: steps, validation, checkpoints. The same seed and steps give the same weights on one machine.
+    """One training: steps, validation, checkpoints. The same seed and steps give the same weights.
 
     Args:
         bank: what is learned from.
-        validation: unseen characters, by whose retrieval the exported weights are chosen; None takes the last.
+        validation: unseen characters, by whose retrieval the exported weights are chosen; None takes the
+            last weights.
         folder: where ``checkpoint.pt`` goes; None keeps none.
         minutes: the schedule follows the clock instead of ``recipe.steps``.
     """
@@ -194,13 +119,13 @@ class Training:
         torch.manual_seed(seed)
         self.recipe, self.bank, self.validation, self.seed = recipe, bank, validation, seed
         self.folder, self.minutes, self.bf16 = folder, minutes, bf16
-        self.learner = _Learner().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learner = _Learner().to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.learner.embedder).eval()
         self.optimizer = torch.optim.AdamW(
             self.learner.parameters(), recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
         self.views = Views(bank, augmentation=recipe.augmentation)
-        self.sampler = _Sampler(bank, recipe)
+        self.sampler = Sampler(bank, recipe.batch, recipe.bank.members)
         self.step, self.seconds = 0, 0.0
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.log: list[dict[str, float]] = []
@@ -228,24 +153,24 @@ class Training:
         # each step draws from its own seed, so that a resumed training goes on as if never stopped
         rng = np.random.default_rng([self.seed, self.step])
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 60)))
-        rows, named, couples = self.sampler.batch(rng)
-        x = self.views.make(rows, generator).contiguous(memory_format=torch.channels_last)
+        batch = self.sampler.batch(rng)
+        x = self.views.make(batch.rows, generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             embedding, projection = self.learner(x)
         embedding, projection = functional.normalize(embedding.float()), projection.float()
-        r = self.recipe
+        r, named = self.recipe, batch.named
         loss = torch.zeros(())
         if named:
-            identities = torch.from_numpy(self.sampler.identities[rows[:named]])
+            identities = torch.from_numpy(self.sampler.identities[batch.rows[:named]])
             loss = loss + contrast(embedding[:named], identities, r.temperature)
-        if len(rows) > named:
+        if len(batch.rows) > named:
             loss = loss + r.film_weight * vicreg(projection[named::2], projection[named + 1 :: 2])
-        if couples:
-            pairs = embedding[named : named + 4 * couples].view(couples, 2, 2, -1)
-            cosine = torch.einsum("cvd,cwd->cvw", pairs[:, 0], pairs[:, 1])
-            loss = loss + r.apart_weight * functional.relu(cosine).mean()
+        if batch.couples:
+            loss = loss + r.apart_weight * apart(embedding[named : named + 4 * batch.couples])
         for group in self.optimizer.param_groups:
-            group["lr"] = r.rate * min(1.0, (self.step + 1) / r.warmup) * 0.5 * (1 + math.cos(math.pi * self.progress))
+            group["lr"] = (
+                r.rate * min(1.0, (self.step + 1) / r.warmup) * 0.5 * (1 + math.cos(math.pi * self.progress))
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0)
@@ -300,18 +225,27 @@ class Training:
         """
         state = torch.load(path, weights_only=True)
         if state["seed"] != self.seed:
-            raise EngineError(f"{path}: expected a checkpoint of seed {self.seed}, found seed {state['seed']}")
+            raise EngineError(
+                f"{path}: expected a checkpoint of seed {self.seed}, found seed {state['seed']}"
+            )
         self.learner.load_state_dict(state["learner"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.best, self.step, self.seconds, self.log = state["best"], state["step"], state["seconds"], state["log"]
+        self.best, self.step, self.seconds, self.log = (
+            state["best"],
+            state["step"],
+            state["seconds"],
+            state["log"],
+        )
 
 
 def validation_views(bank: Bank, seed: int = 0) -> Tensor:
     """One view of each picture as the pipeline cuts it, boxes a little off, twelve places per cast."""
     generator = torch.Generator().manual_seed(seed)
     plain = Augmentation.none()
-    mild = Augmentation(**(asdict(plain) | {"jitter": 0.03, "truncation": 0.1, "brightness": 0.12, "occluder": 0.08}))
+    mild = Augmentation(
+        **(asdict(plain) | {"jitter": 0.03, "truncation": 0.1, "brightness": 0.12, "occluder": 0.08})
+    )
     rng = np.random.default_rng(seed)
     cast = np.asarray(bank.identities) // 6
     grounds = (cast * 12 + rng.integers(0, 12, len(bank))) % len(bank.backgrounds)
@@ -328,7 +262,7 @@ def embed(embedder: nn.Module, x: Tensor, batch: int = 128) -> np.ndarray:
 
 
 def by_cast(x: np.ndarray, identities: np.ndarray, members: int = 6) -> float:
-    """Retrieval within each cast, averaged: the product never compares characters of different productions."""
+    """Retrieval within each cast, averaged: characters of different productions are never compared."""
     cast = identities // members
     return float(np.mean([figures.retrieval(x[cast == c], identities[cast == c]) for c in np.unique(cast)]))
 
@@ -337,7 +271,7 @@ def export(embedder: Embedder, path: Path, facts: dict[str, Any]) -> None:
     """The embedder as ONNX, dynamic batch: ``images`` (N, 3, 64, 64) -> ``embedding`` (N, D); atomic."""
     import onnx
 
-    embedder = copy.deepcopy(embedder).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    embedder = copy.deepcopy(embedder).eval().to(memory_format=torch.contiguous_format)
     batch = torch.export.Dim("N", min=1)
     program = torch.onnx.export(
         embedder,
@@ -377,7 +311,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="default")
     parser.add_argument("--media", type=Path, help="folder of films to learn from, without labels")
     parser.add_argument("--art", type=Path, help="folder with sprites/ and backgrounds/ (Pepper&Carrot)")
-    parser.add_argument("--out", type=Path, default=Path("scratch/embedder"), help="bank, checkpoint and ONNX")
+    parser.add_argument(
+        "--out", type=Path, default=Path("scratch/embedder"), help="bank, checkpoint and ONNX"
+    )
     parser.add_argument("--minutes", type=float, help="train by the clock instead of the recipe's steps")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=0)
@@ -390,7 +326,10 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
     facts = facts_of(recipe.bank, options.seed, options.media, options.art)
     bank = kept(
-        options.out, "bank", facts, lambda: training_bank(recipe.bank, options.seed, options.media, options.art)
+        options.out,
+        "bank",
+        facts,
+        lambda: training_bank(recipe.bank, options.seed, options.media, options.art),
     )
     validation = kept(options.out, "validation", {"seed": 0, "version": 2}, lambda: validation_bank(0))
     training = Training(

@@ -17,7 +17,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def retrieval(x: np.ndarray, identities: np.ndarray) -> float:
-    """R-precision, 0..1: of the R nearest others of a picture, R being how many share its identity, those that do.
+    """R-precision, 0..1: of a picture's R nearest, R being how many share its identity, those that do.
 
     Pictures whose identity is alone are left out.
     """
@@ -32,12 +32,14 @@ def retrieval(x: np.ndarray, identities: np.ndarray) -> float:
 
 def purity(clusters: np.ndarray, identities: np.ndarray) -> float:
     """Share of the pictures that belong to their cluster's majority identity, 0..1."""
-    right = sum(np.unique(identities[clusters == c], return_counts=True)[1].max() for c in np.unique(clusters))
+    right = sum(
+        np.unique(identities[clusters == c], return_counts=True)[1].max() for c in np.unique(clusters)
+    )
     return float(right / len(clusters))
 
 
 def clusters_of(x: np.ndarray, count: int, tries: int = 14) -> np.ndarray:
-    """Affinity propagation (negative squared distances) to ``count`` clusters or as near as bisection comes."""
+    """Affinity propagation (negative squared distances) to ``count`` clusters, or as near as it comes."""
     from sklearn.cluster import AffinityPropagation
     from sklearn.exceptions import ConvergenceWarning
 
@@ -50,7 +52,11 @@ def clusters_of(x: np.ndarray, count: int, tries: int = 14) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = AffinityPropagation(
-                damping=0.8, max_iter=400, preference=-float(np.exp(middle)), affinity="precomputed", random_state=0
+                damping=0.8,
+                max_iter=400,
+                preference=-float(np.exp(middle)),
+                affinity="precomputed",
+                random_state=0,
             ).fit(similarity)
         n = len(found.cluster_centers_indices_)
         if n and (best is None or abs(n - count) < abs(best.max() + 1 - count)):
@@ -65,7 +71,7 @@ def clusters_of(x: np.ndarray, count: int, tries: int = 14) -> np.ndarray:
 
 
 def clustering(x: np.ndarray, identities: np.ndarray, count: int) -> dict[str, float]:
-    """Purity, adjusted mutual information, clusters and compactness (clusters / pictures) near ``count`` clusters."""
+    """Purity, adjusted mutual information and compactness (clusters / pictures) near ``count`` clusters."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     found = clusters_of(x, count)
@@ -78,7 +84,7 @@ def clustering(x: np.ndarray, identities: np.ndarray, count: int) -> dict[str, f
 
 
 def handmade(pictures: np.ndarray) -> np.ndarray:
-    """The baseline: 16x16 thumbnail, gradient orientations, colour histogram; (N, 64, 64, 3) uint8 -> (N, D)."""
+    """The baseline, thumbnail, gradients and colour histogram: (N, 64, 64, 3) uint8 -> (N, D)."""
     x = pictures.astype(np.float32) / 255
     n = len(x)
     thumbnail = x.reshape(n, 16, 4, 16, 4, 3).mean((2, 4)).reshape(n, -1)
@@ -86,7 +92,9 @@ def handmade(pictures: np.ndarray) -> np.ndarray:
     dy, dx = np.gradient(grey, axis=(1, 2))
     strength = np.hypot(dx, dy)
     turn = ((np.arctan2(dy, dx) % np.pi) / np.pi * 9).astype(int).clip(0, 8)
-    hog = np.stack([np.where(turn == k, strength, 0).reshape(n, 8, 8, 8, 8).sum((2, 4)) for k in range(9)], -1)
+    hog = np.stack(
+        [np.where(turn == k, strength, 0).reshape(n, 8, 8, 8, 8).sum((2, 4)) for k in range(9)], -1
+    )
     bins = (x * 3.999).astype(int) @ np.array([16, 4, 1])
     colours = np.stack([np.bincount(b.ravel(), minlength=64) for b in bins]).astype(np.float32)
     parts = [unit(p - p.mean(0)) for p in (thumbnail, hog.reshape(n, -1), np.sqrt(colours))]

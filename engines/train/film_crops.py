@@ -8,6 +8,7 @@ what a wrong detection looks like.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +125,15 @@ def cut(picture: np.ndarray, alpha: np.ndarray | None, box: np.ndarray) -> tuple
     corner = centre - side / 2
     window = (*corner, *(corner + side))
     image = Image.fromarray(picture).transform(
-        (round(side), round(side)), Image.Transform.EXTENT, window, Image.Resampling.BILINEAR, fillcolor=(114,) * 3
+        (round(side), round(side)),
+        Image.Transform.EXTENT,
+        window,
+        Image.Resampling.BILINEAR,
+        fillcolor=(114,) * 3,
     )
-    image = image.resize((STORED, STORED), Image.Resampling.BOX if side > STORED else Image.Resampling.BILINEAR)
+    image = image.resize(
+        (STORED, STORED), Image.Resampling.BOX if side > STORED else Image.Resampling.BILINEAR
+    )
     if alpha is None:
         cover = np.full((STORED, STORED), 255, np.uint8)
     else:
@@ -142,12 +149,19 @@ def cut(picture: np.ndarray, alpha: np.ndarray | None, box: np.ndarray) -> tuple
 def moving(run: list[np.ndarray]) -> list[list[tuple[np.ndarray, np.ndarray | None]]]:
     """For each frame of a shot its bodies: (box in pixels, alpha (H, W) or None)."""
     quarter = [ndimage.uniform_filter(_grey(p), 4)[2::4, 2::4] for p in run]
-    shifts = [_shift(a, b) for a, b in zip(quarter, quarter[1:], strict=False)]
+    shifts = [_shift(a, b) for a, b in itertools.pairwise(quarter)]
     still = len(run) >= 8 and np.abs(np.cumsum(shifts, 0)).max() <= 1
     found: list[list[tuple[np.ndarray, np.ndarray | None]]] = []
     if still:
-        small = np.stack([np.stack([ndimage.uniform_filter(p[..., c].astype(np.float32), 4)[2::4, 2::4]
-                                    for c in range(3)], -1) for p in run])
+        small = np.stack(
+            [
+                np.stack(
+                    [ndimage.uniform_filter(p[..., c].astype(np.float32), 4)[2::4, 2::4] for c in range(3)],
+                    -1,
+                )
+                for p in run
+            ]
+        )
         ground = np.median(small, 0)
         for picture, reduced in zip(run, small, strict=True):
             bodies = _bodies(np.abs(reduced - ground).max(-1) > CHANGE)

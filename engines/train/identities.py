@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from engines.runtime.base import EngineError
 from engines.train import film_crops
 from engines.train.views import BOX, KINDS, STORED, Bank
-from engines.runtime.base import EngineError
 
 TRAINING, VALIDATION = 0, 1  # parts of a seed: no character of one is in the other
 NOT_A_CHARACTER = re.compile(r"death")  # puffs of smoke among the sprites
@@ -37,8 +37,10 @@ class BankSize:
     backgrounds: int = 400
 
 
-def rendered(size: BankSize, seed: int, part: int = TRAINING, distinct: bool = False) -> dict[str, np.ndarray]:
-    """Rendered characters as bank columns. ``distinct`` casts them as episodes do, with care that all differ."""
+def rendered(
+    size: BankSize, seed: int, part: int = TRAINING, distinct: bool = False
+) -> dict[str, np.ndarray]:
+    """Rendered characters as bank columns. ``distinct`` casts them as episodes do: all differ."""
     from stream.cartoon.characters import Look, Pose, draw_character, make_cast, random_character
 
     rng = np.random.default_rng([seed, part, 0xE3B])
@@ -107,7 +109,11 @@ def films(paths: Iterable[Path], seed: int) -> tuple[dict[str, np.ndarray], np.n
         frame = max((p.frame for p in found), default=-1) + 1
         found += film_crops.pictures(path, rng, track, frame, places)
     columns = _columns(
-        [p.rgba for p in found], [p.box for p in found], [p.track for p in found], "film", [p.frame for p in found]
+        [p.rgba for p in found],
+        [p.box for p in found],
+        [p.track for p in found],
+        "film",
+        [p.frame for p in found],
     )
     return columns, np.array(places, np.uint8).reshape(-1, STORED, STORED, 3)
 
@@ -142,14 +148,18 @@ def place(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
 
 
 def _columns(
-    pictures: list[np.ndarray], boxes: list[np.ndarray], identities: list[int], kind: str, frames: list[int] | None = None
+    pictures: list[np.ndarray],
+    boxes: list[np.ndarray],
+    identities: list[int],
+    kind: str,
+    frames: list[int] | None = None,
 ) -> dict[str, np.ndarray]:
     m = len(pictures)
     return {
         "pictures": np.array(pictures, np.uint8).reshape(m, STORED, STORED, 4),
         "boxes": np.array(boxes, np.float32).reshape(m, 4),
         "identities": np.array(identities, np.int32),
-        "kinds": np.full(m, KINDS.index(kind), np.uint8),  # type: ignore[arg-type]
+        "kinds": np.full(m, KINDS.index(kind), np.uint8),
         "frames": np.full(m, -1, np.int32) if frames is None else np.array(frames, np.int32),
     }
 
@@ -189,9 +199,13 @@ def film_files(media: Path) -> list[Path]:
     Raises:
         EngineError: there is none.
     """
-    found = [f for f in sorted(media.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".mpg", ".webm", ".mov")]
+    found = [
+        f for f in sorted(media.iterdir()) if f.suffix.lower() in (".mp4", ".mkv", ".mpg", ".webm", ".mov")
+    ]
     if not found:
-        raise EngineError(f"{media}: expected films (.mp4, .mkv, .mpg, .webm, .mov), found none; give another folder")
+        raise EngineError(
+            f"{media}: expected films (.mp4, .mkv, .mpg, .webm, .mov), found none; give another folder"
+        )
     return found
 
 

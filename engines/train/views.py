@@ -8,6 +8,7 @@ itself is the pipeline's: box and margin, aspect kept, grey around it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,16 +26,17 @@ STD = (0.229, 0.224, 0.225)
 
 Kind = Literal["rendered", "art", "film"]
 KINDS: tuple[Kind, ...] = ("rendered", "art", "film")
+Uniform = Callable[..., Tensor]  # (low, high, size) -> random numbers, one per view by default
 
 
 @dataclass(frozen=True)
 class Bank:
     """Pictures to make views of.
 
-    ``pictures`` (M, 96, 96, 4) uint8 RGBA (film: the alpha is the moving body's, the colours are the frame's); ``boxes`` (M, 4) float32 xyxy in it; ``identities`` (M,) int32:
-    for film, a track (the same track is the same character, another track may be, too); ``kinds`` (M,)
-    uint8 into ``KINDS``; ``frames`` (M,) int32: film pictures with the same number were seen at once, -1
-    none; ``backgrounds`` (B, 96, 96, 3) uint8.
+    ``pictures`` (M, 96, 96, 4) uint8 RGBA; of film, the colours are the frame's and the alpha the moving
+    body's. ``boxes`` (M, 4) float32 xyxy in it. ``identities`` (M,) int32; of film, a track: one track is
+    one character, another track may be it, too. ``kinds`` (M,) uint8 into ``KINDS``. ``frames`` (M,) int32:
+    film pictures with the same number were seen at once, -1 none. ``backgrounds`` (B, 96, 96, 3) uint8.
     """
 
     pictures: np.ndarray
@@ -96,7 +98,9 @@ class Views:
     margin: float = 0.08
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def make(self, chosen: np.ndarray, generator: torch.Generator, backgrounds: np.ndarray | None = None) -> Tensor:
+    def make(
+        self, chosen: np.ndarray, generator: torch.Generator, backgrounds: np.ndarray | None = None
+    ) -> Tensor:
         """Views of the pictures numbered ``chosen`` (N,).
 
         ``backgrounds`` (N,) names each view's background; None draws a few for the whole batch.
@@ -132,7 +136,7 @@ class Views:
         picture = torch.where(mirrored[:, None, None, None], picture.flip(3), picture)
         return normalize(picture)
 
-    def _cut(self, box: Tensor, uniform, generator: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
+    def _cut(self, box: Tensor, uniform: Uniform, generator: torch.Generator) -> Tensor:
         """The boxes as a detector might give them, with the margin: (N, 4)."""
         aug, n = self.augmentation, len(box)
         size = torch.stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
@@ -146,9 +150,9 @@ class Views:
         grow = torch.where(cut > 0, torch.tensor([1.0, 1.0, -1.0, -1.0]) * cut, grow)
         return box + grow * size.repeat(1, 2)
 
-    def _grid(self, box: Tensor, uniform) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
-        """Where each output pixel looks in the stored picture, and whether it lies in the box: (N, 1, S, S)."""
-        aug, n = self.augmentation, len(box)
+    def _grid(self, box: Tensor, uniform: Uniform) -> tuple[Tensor, Tensor]:
+        """Where each output pixel looks in the stored picture, and whether it is in the box: (N, 1, S, S)."""
+        aug = self.augmentation
         width, height = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
         longest = torch.maximum(width, height)
         axis = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
@@ -164,7 +168,7 @@ class Views:
         y = (box[:, 1] + box[:, 3])[:, None, None] / 2 + (sin * u + cos * v) / k
         return torch.stack([x, y], 3) / (STORED / 2) - 1, inside[:, None]
 
-    def _anywhere(self, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _anywhere(self, uniform: Uniform) -> Tensor:
         """A random square of each background: grids (N, S, S, 2)."""
         zoom = uniform(0.35, 1.0)
         theta = torch.zeros(len(zoom), 2, 3)
@@ -174,7 +178,7 @@ class Views:
         theta[:, 1, 2] = uniform(-1, 1) * (1 - zoom)
         return functional.affine_grid(theta, [len(zoom), 3, SIDE, SIDE], align_corners=False)
 
-    def _occlude(self, picture: Tensor, body: Tensor, uniform, generator: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
+    def _occlude(self, picture: Tensor, body: Tensor, uniform: Uniform, generator: torch.Generator) -> Tensor:
         """Another view's body, shifted so that it covers a side."""
         n = len(picture)
         order = torch.randperm(n, generator=generator)
@@ -187,7 +191,7 @@ class Views:
         on = (uniform() < self.augmentation.occluder).float()[:, None, None, None]
         return picture * (1 - other[:, 3:] * on) + other[:, :3] * on
 
-    def _colour(self, picture: Tensor, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _colour(self, picture: Tensor, uniform: Uniform) -> Tensor:
         """Lighting that keeps hues: gain, saturation, a slight cast, an offset."""
         aug, n = self.augmentation, len(picture)
         grey = picture.mean(1, keepdim=True)
@@ -198,7 +202,7 @@ class Views:
         offset = uniform(-aug.offset, aug.offset)[:, None, None, None]
         return (picture * cast * gain + offset).clamp(0, 1)
 
-    def _erase(self, picture: Tensor, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _erase(self, picture: Tensor, uniform: Uniform) -> Tensor:
         """Flat rectangles: what stands before a character, or a detail that should not decide alone."""
         n = len(picture)
         axis = (torch.arange(SIDE) + 0.5) / SIDE
@@ -211,7 +215,7 @@ class Views:
             picture = torch.where(on[:, None], colour, picture)
         return picture
 
-    def _soften(self, picture: Tensor, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _soften(self, picture: Tensor, uniform: Uniform) -> Tensor:
         """Some views through a smaller size and back."""
         on = uniform() < self.augmentation.soften
         if not bool(on.any()):
