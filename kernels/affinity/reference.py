@@ -51,9 +51,7 @@ def affinity_propagation(
     seed: int = 0,
 ) -> AffinityResult:
     """Cluster by message passing; see :func:`kernels.affinity.affinity_propagation` for the contract."""
-    problem = check_problem(
-        similarity, preference, damping, max_iter, convergence_iter, warm_start, seed
-    )
+    problem = check_problem(similarity, preference, damping, max_iter, convergence_iter, warm_start, seed)
     n = problem.similarity.shape[0]
     dtype = problem.similarity.dtype
     diagonal = np.arange(n)

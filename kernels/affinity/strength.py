@@ -62,9 +62,32 @@ def preference_range(similarity: ArrayLike) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class StrengthMap:
-    """``preferences`` (N,) float64, not falling: at ``[K-1]`` the preference that asks for about K clusters."""
+    """What the data say about the number of clusters.
+
+    Attributes:
+        preferences: (N,) float64, not falling: at ``[K-1]`` the preference that asks for about K clusters.
+        order: (N,) int64, the points as the greedy heuristic chose them: ``order[:K]`` is a fair set of K.
+        gains: (N-1,) float64, what the 2nd, 3rd, ... Nth of them added to the net similarity.
+    """
 
     preferences: NDArray[np.float64]
+    order: NDArray[np.int64]
+    gains: NDArray[np.float64]
+
+    def sharpest_count(self, low: int, high: int) -> int:
+        """The K within low..high after which one more exemplar gains the least by comparison.
+
+        That is the largest ratio of the Kth to the next gain: where a group is still worth an exemplar, and
+        the next would only split one. The larger K of equals.
+        """
+        n = len(self.preferences)
+        low, high = max(low, 2), min(high, n - 1)
+        if low > high:
+            return min(max(low, 1), n)
+        tiny = max(float(self.gains[0]), 0.0) * 1e-9 + 1e-300
+        ratios = np.maximum(self.gains[:-1], 0) / np.maximum(self.gains[1:], tiny)
+        inside = ratios[low - 2 : high - 1]
+        return int(high - np.argmax(inside[::-1]))
 
     def _log_counts(self) -> NDArray[np.float64]:
         return np.log(np.arange(1, len(self.preferences) + 1))
@@ -84,11 +107,17 @@ class StrengthMap:
         return math.log(clusters) / math.log(n) if n > 1 else 0.0
 
 
-def greedy_gains(similarity: ArrayLike, floor: float | None = None) -> NDArray[np.float64]:
-    """(N-1,) float64: what the 2nd, 3rd, ... Nth greedily chosen exemplar adds to the net similarity.
+def greedy_exemplars(
+    similarity: ArrayLike, floor: float | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choose exemplars one by one, each time the one that adds most to the net similarity.
 
-    Without its own preference, that is: the Kth pays from the preference -gain on. Not made monotone.
     Time N^2 log N: only rows whose nearest exemplar changed are looked at again.
+
+    Returns:
+        order: (N,) int64, the points in the order chosen.
+        gains: (N-1,) float64, what the 2nd, 3rd, ... Nth adds, without its own preference: the Kth pays
+            from the preference ``-gains[K-2]`` on. Falling but for single steps.
     """
     s = check_similarity(similarity)
     n = len(s)
@@ -116,10 +145,13 @@ def greedy_gains(similarity: ArrayLike, floor: float | None = None) -> NDArray[n
     free[chosen] = False
     gain = improvement(np.flatnonzero(free))
     gains = np.empty(n - 1)
+    order = np.empty(n, np.int64)
+    order[0] = chosen
     for step in range(n - 1):
         value = np.where(free, gain - best, -np.inf)
         chosen = int(np.argmax(value))
         gains[step] = value[chosen]
+        order[step + 1] = chosen
         column = np.maximum(s[:, chosen].astype(np.float64), low)
         free[chosen] = False
         moved = np.flatnonzero(free & (column > best))
@@ -127,7 +159,7 @@ def greedy_gains(similarity: ArrayLike, floor: float | None = None) -> NDArray[n
         gain -= improvement(touched)
         best[moved] = column[moved]
         gain += improvement(moved)
-    return gains
+    return order, gains
 
 
 def strength_map(similarity: ArrayLike) -> StrengthMap:
@@ -144,15 +176,16 @@ def strength_map(similarity: ArrayLike) -> StrengthMap:
     n = len(s)
     p_min, p_max = preference_range(s)
     if n == 1:
-        return StrengthMap(np.array([p_max]))
+        return StrengthMap(np.array([p_max]), np.zeros(1, np.int64), np.zeros(0))
+    order, gains = greedy_exemplars(s, problem.floor)
     # where the Kth exemplar begins to pay, K = 2..N; single steps of the heuristic may come out of order
-    starts = np.maximum.accumulate(-greedy_gains(s, problem.floor))
+    starts = np.maximum.accumulate(-gains)
     preferences = np.empty(n)
     preferences[1:-1] = (starts[:-1] + starts[1:]) / 2
     margin = max(abs(p_max), abs(p_min)) * 1e-3 or 1.0
     preferences[0] = min(p_min, starts[0]) - margin
     preferences[-1] = max(p_max, starts[-1]) + margin
-    return StrengthMap(np.maximum.accumulate(preferences))
+    return StrengthMap(np.maximum.accumulate(preferences), order, gains)
 
 
 @dataclass(frozen=True)
@@ -239,6 +272,7 @@ def search_strength(
     similarity: ArrayLike,
     clusters: tuple[int, int],
     *,
+    start: float | None = None,
     strengths: StrengthMap | None = None,
     damping: float = 0.5,
     max_iter: int = 200,
@@ -249,7 +283,7 @@ def search_strength(
 ) -> SearchResult:
     """Find a strength whose number of clusters lies in ``clusters`` = (min, max), both included.
 
-    Starts where the map expects the middle of the range, then closes in from both sides: too few clusters
+    Starts where the map expects ``start`` clusters (None: the middle of the range), then closes in from both sides: too few clusters
     raise the strength, too many lower it. Every probe goes on from the last one's messages; one that does
     not converge tells nothing, and the next starts afresh elsewhere with more damping. Always ends: at the
     first count inside, when the two sides touch (the count jumps over the range), or after ``max_probes``.
@@ -267,7 +301,8 @@ def search_strength(
     if max_probes < 1:
         raise ValueError(f"max_probes: expected at least 1, got {max_probes}")
     strengths = strengths or strength_map(s)
-    goal = math.sqrt(low * min(high, n))
+    goal = start if start is not None else math.sqrt(low * min(high, n))
+    goal = min(max(goal, low), high, n)
 
     probes: list[Probe] = []
     best: tuple[tuple[int, int, int], Probe, AffinityResult] | None = None
@@ -342,4 +377,3 @@ def search_strength(
         tuple(probes),
         warning,
     )
-

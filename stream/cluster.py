@@ -1,0 +1,398 @@
+"""Characters out of crops: affinity propagation over tracks, with a strength that sets how many clusters.
+
+**Strength** (cluster determination strength) is a number in 0..1. With N points to cluster, strength t asks
+for about N^t clusters: 0 gives one cluster, 1 every point its own, and equal steps multiply the number of
+clusters by equal factors. It is mapped onto the preference of affinity propagation by what one more exemplar
+would gain on the very data (see :mod:`kernels.affinity.strength`). Raising it gives more, purer clusters.
+Where a range MIN:MAX of clusters is asked for, the strength is searched until the count falls inside: fewer
+than MIN raises it, more than MAX lowers it.
+
+**Points.** The mean of all tracks is taken off the embeddings (what all pictures of a show have in common)
+and they are normalized again. The crops of one track are one point, the normalized mean of its embeddings,
+and count as many: similarity s(i,k) = -size_i x ||x_i - x_k||^2.
+
+**Default.** Without a range or a strength, the count K is taken between N^0.45 and N^0.55 points: there,
+where the Kth exemplar gains most in comparison with the next one. Some 40 tracks of a one-minute episode
+give 5 to 8 clusters, 500 tracks of a ten-minute film 16 to 31: about twice its cast, as a character's views
+(front, back, close-up) are easily merged by a person and mixed clusters are not.
+
+**Boxes of one frame** are different characters. Affinity propagation does not know; afterwards, points that
+are nearest to their exemplar keep it, and each one that shares a frame with a point there before it moves to
+its most similar exemplar that is free of such, or becomes its own cluster where none is, or where even
+that one is less similar than the preference. So no two boxes of one frame end in one cluster, and a
+constraint is never contradicted but pays with more clusters, if need be more than MAX.
+
+**Many points.** Above ``max_points`` two levels are used: affinity propagation inside stretches of time, over
+their exemplars weighted by what they stand for (again in stretches while they are too many), then every
+point to its most similar exemplar. Memory grows with ``max_points`` squared, time with the number of points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.affinity import StrengthMap, search_strength, strength_map
+from kernels.affinity.contract import AffinityResult
+from kernels.affinity.strength import clusters_at
+from kernels.similarity import negative_squared_distances, weighted_similarity
+from stream.batches import _check, _ShapeRepr
+from stream.config import ClusterConfig
+
+if TYPE_CHECKING:
+    from stream.tables import ClusterTable
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
+_STRETCH = 1000  # points clustered at once on the first of two levels
+_ROWS = 8192  # points compared with the exemplars at once
+
+
+@dataclass(frozen=True, repr=False)
+class Clustering(_ShapeRepr):
+    """Clusters of M crops, numbered by falling number of crops.
+
+    ``similarity`` is the cosine of a crop's embedding to its exemplar's, the mean of all taken off.
+    ``messages`` say for the report what a person should know.
+    """
+
+    labels: NDArray[np.int32]  # (M,) cluster of every crop, 0 is the largest
+    exemplars: Ints  # (K,) position of the crop that shows each cluster best: the most central one
+    similarity: Floats  # (M,)
+    strength: float
+    preference: float
+    converged: bool
+    n_points: int
+    method: Literal["dense", "two-level"]
+    probes: int  # runs of affinity propagation that the search took (of the last level)
+    messages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self, "labels", ("M",), np.int32)
+        _check(self, "exemplars", ("K",), np.int64)
+        _check(self, "similarity", (len(self.labels),), np.float32)
+
+    def as_table(self, crop_ids: NDArray[Any]) -> ClusterTable:
+        """What the work folder stores; ``crop_ids`` (M,) in the order of the crops clustered."""
+        from stream.tables import ClusterTable
+
+        is_exemplar = np.zeros(len(self.labels), np.bool_)
+        is_exemplar[self.exemplars] = True
+        meta = {
+            "clusters": len(self.exemplars),
+            "strength": self.strength,
+            "preference": self.preference,
+            "converged": self.converged,
+            "points": self.n_points,
+            "method": self.method,
+            "probes": self.probes,
+            "messages": list(self.messages),
+        }
+        ids = np.asarray(crop_ids, dtype=object)
+        return ClusterTable(ids, self.labels, is_exemplar, self.similarity, meta)
+
+
+def cluster_embeddings(
+    embeddings: Floats,
+    tracks: Ints | None = None,
+    frames: Ints | None = None,
+    times: NDArray[np.float64] | None = None,
+    config: ClusterConfig | None = None,
+) -> Clustering:
+    """Cluster crops by their embeddings; how is told in the module's docstring. Deterministic.
+
+    Args:
+        embeddings: (M, D) float32; lengths do not matter.
+        tracks: (M,) int64, crops of one number are one character; None: every crop for itself.
+        frames: (M,) int64, crops of one number are different characters; None: nothing is known.
+        times: (M,) seconds, the order in which two levels cut stretches; None: as the crops come.
+        config: range or strength, damping and so on; see :class:`stream.config.ClusterConfig`.
+
+    Raises:
+        ValueError: arrays of unlike lengths, NaN or infinity.
+    """
+    config = config or ClusterConfig()
+    embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
+        raise ValueError(f"embeddings: expected finite float32 (M, D), got shape {embeddings.shape}")
+    m = len(embeddings)
+    for name, array in (("tracks", tracks), ("frames", frames), ("times", times)):
+        if array is not None and len(array) != m:
+            raise ValueError(f"{name}: expected {m} values, got {len(array)}")
+    if m == 0:
+        nothing = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32)
+        return Clustering(*nothing, 0.0, 0.0, True, 0, "dense", 0, ("there are no crops to cluster",))
+    crops, point_of, points, sizes = _points(embeddings, tracks)
+    order = np.arange(len(points))
+    if times is not None:
+        first = np.full(len(points), np.inf)
+        np.minimum.at(first, point_of, np.asarray(times, np.float64))
+        order = np.argsort(first, kind="stable")
+    found = _cluster_points(points, sizes, order, config)
+    labels = _nearest(points, points[found.exemplars])
+    labels[found.exemplars] = np.arange(len(found.exemplars))
+    messages = list(found.messages)
+    if frames is not None:
+        rivals = _rivals(point_of, np.asarray(frames))
+        labels, moved, opened = _separate(points, sizes, labels, found.exemplars, rivals, found.preference)
+        if opened:
+            messages.append(
+                f"{opened} more clusters were opened so that boxes of one frame are kept apart "
+                f"({moved} tracks moved in all)"
+            )
+    numbered, exemplars, similarity = _describe(crops, labels[point_of])
+    return Clustering(
+        numbered,
+        exemplars,
+        similarity,
+        found.strength,
+        found.preference,
+        found.converged,
+        len(points),
+        "two-level" if len(points) > config.max_points else "dense",
+        found.probes,
+        tuple(messages),
+    )
+
+
+def _unit(x: NDArray[Any]) -> Floats:
+    """Rows of length 1; a row of nothing stays so."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    result: Floats = np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 1e-6).astype(np.float32)
+    return result
+
+
+def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floats, Floats]:
+    """Crops less the mean (M, D), the point of each (M,), the points (N, D), crops in each (N,)."""
+    unit = _unit(embeddings)
+    keys = np.arange(len(unit)) if tracks is None else np.asarray(tracks)
+    _, point_of, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    point_of = point_of.reshape(-1).astype(np.int64)
+
+    def means(x: Floats) -> Floats:
+        total = np.zeros((len(sizes), x.shape[1]), np.float64)
+        np.add.at(total, point_of, x)
+        return (total / sizes[:, None]).astype(np.float32)
+
+    # the mean over tracks, not crops: a long still picture is not what all have in common
+    crops = _unit(unit - means(unit).mean(axis=0, dtype=np.float64).astype(np.float32))
+    return crops, point_of, _unit(means(crops)), sizes.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Found:
+    exemplars: Ints  # positions of points
+    strength: float
+    preference: float
+    converged: bool
+    probes: int
+    messages: tuple[str, ...]
+
+
+def _cluster_points(points: Floats, weights: Floats, order: Ints, config: ClusterConfig) -> _Found:
+    """Exemplars among all points, on one level or more. ``order`` is that of time."""
+    total = len(points)
+    while len(order) > config.max_points:
+        kept: list[Ints] = []
+        carried = np.zeros(total, np.float32)
+        size = min(_STRETCH, config.max_points)
+        # leave room, since the count is only about what is asked for
+        share = min(0.25, 0.7 * config.max_points / len(order))
+        for part in np.array_split(order, -(-len(order) // size)):
+            chosen = part[_stretch(points[part], weights[part], max(1, int(share * len(part))), config)]
+            near = _nearest(points[part], points[chosen])
+            carried[chosen] = np.bincount(near, weights[part], len(chosen))
+            kept.append(chosen)
+        order = np.concatenate(kept)
+        weights = carried
+    s = weighted_similarity(points[order], np.maximum(weights[order], 1e-3))
+    found = _dense(s, total, config)
+    return _Found(
+        order[found.exemplars],
+        found.strength,
+        found.preference,
+        found.converged,
+        found.probes,
+        found.messages,
+    )
+
+
+def _run(s: Floats, strength: float, strengths: StrengthMap, config: ClusterConfig) -> AffinityResult:
+    return clusters_at(
+        s,
+        strength,
+        strengths,
+        damping=config.damping,
+        max_iter=config.max_iter,
+        convergence_iter=config.convergence_iter,
+    )
+
+
+def _stretch(points: Floats, weights: Floats, count: int, config: ClusterConfig) -> Ints:
+    """About ``count`` exemplars of one stretch, at most half of its points (or one)."""
+    if len(points) == 1:
+        return np.zeros(1, np.int64)
+    s = weighted_similarity(points, weights)
+    strengths = strength_map(s)
+    result = _run(s, strengths.strength_for(count), strengths, config)
+    if result.converged and count <= 2 * len(result.exemplars) and len(result.exemplars) <= 1.4 * count + 1:
+        return result.exemplars
+    return np.sort(strengths.order[:count])  # the greedy choice has exactly so many
+
+
+def _dense(s: Floats, total: int, config: ClusterConfig) -> _Found:
+    """Exemplars (positions in ``s``) by the range, the strength, or the default; ``total`` is N."""
+    n = len(s)
+    strengths = strength_map(s)
+    messages: list[str] = []
+    if config.clusters is None and config.strength is not None:
+        # strength speaks of all points, also where ``s`` holds only what stands for them
+        strength = config.strength
+        local = strength if n == total else strengths.strength_for(min(n, total**strength))
+        result = _run(s, local, strengths, config)
+        if result.warning:
+            messages.append(result.warning)
+        preference = strengths.preference(local)
+        return _Found(result.exemplars, strength, preference, result.converged, 1, tuple(messages))
+    if config.clusters is not None:
+        low, high = (min(bound, n) for bound in config.clusters)
+        if n < config.clusters[0]:
+            wanted = f"{config.clusters[0]}:{config.clusters[1]}"
+            messages.append(f"{wanted} clusters were asked for, and there are only {n} tracks to cluster")
+        goal = None
+    else:
+        low, high = (max(1, min(n, round(total**t))) for t in _DEFAULT_RANGE)
+        goal = strengths.sharpest_count(low, high)
+    found = search_strength(
+        s,
+        (low, high),
+        start=goal,
+        strengths=strengths,
+        damping=config.damping,
+        max_iter=config.max_iter,
+        convergence_iter=config.convergence_iter,
+    )
+    if found.warning and (config.clusters is not None or not found.result.converged):
+        messages.append(found.warning)
+    asked = found.strength * np.log(n) / np.log(total) if n < total else found.strength
+    return _Found(
+        found.result.exemplars,
+        float(asked),
+        found.preference,
+        found.result.converged,
+        len(found.probes),
+        tuple(messages),
+    )
+
+
+def _nearest(points: Floats, exemplars: Floats) -> Ints:
+    """(N,) position of every point's most similar exemplar."""
+    parts = [
+        negative_squared_distances(points[start : start + _ROWS], exemplars).argmax(axis=1)
+        for start in range(0, len(points), _ROWS)
+    ]
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _rivals(point_of: Ints, frames: NDArray[Any]) -> dict[int, set[int]]:
+    """For every point, the points that share a frame with it."""
+    pairs = np.unique(
+        np.stack([np.unique(frames, return_inverse=True)[1].reshape(-1), point_of], axis=1), axis=0
+    )
+    rivals: dict[int, set[int]] = {}
+    for together in np.split(pairs[:, 1], np.flatnonzero(np.diff(pairs[:, 0])) + 1):
+        if len(together) > 1:
+            members = set(together.tolist())
+            for point in members:
+                rivals.setdefault(point, set()).update(members - {point})
+    return rivals
+
+
+def _separate(
+    points: Floats,
+    sizes: Floats,
+    labels: Ints,
+    exemplars: Ints,
+    rivals: dict[int, set[int]],
+    preference: float,
+) -> tuple[Ints, int, int]:
+    """Labels with no two rivals in one cluster, the number of points moved, and of clusters opened."""
+    labels = labels.copy()
+    centres = [points[e] for e in exemplars]
+    contested = np.array(sorted(p for p, others in rivals.items() if others), np.int64)
+    if not len(contested):
+        return labels, 0, 0
+    closeness = np.einsum("id,id->i", points[contested], points[exemplars[labels[contested]]])
+    own = np.isin(contested, exemplars)
+    taken: dict[int, int] = {}  # contested point -> its cluster, once decided
+    moved = 0
+    # exemplars first, then the nearest ones: they have the best claim
+    for point in contested[np.lexsort((contested, -closeness, ~own))].tolist():
+        shut = {taken[other] for other in rivals[point] if other in taken}
+        wish = int(labels[point])
+        if wish in shut:
+            moved += 1
+            similar = negative_squared_distances(points[point : point + 1], np.stack(centres))[0]
+            similar[list(shut)] = -np.inf
+            wish = int(similar.argmax())
+            if sizes[point] * similar[wish] < preference:
+                wish = len(centres)
+                centres.append(points[point])
+            labels[point] = wish
+        taken[point] = wish
+    used, compact = np.unique(labels, return_inverse=True)
+    return compact.reshape(-1).astype(np.int64), moved, len(used) - len(exemplars)
+
+
+def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Floats]:
+    """Labels by falling size, the most central crop of each, and every crop's cosine to it."""
+    count = int(labels.max()) + 1
+    sizes = np.bincount(labels, minlength=count)
+    first = np.full(count, len(labels))
+    np.minimum.at(first, labels, np.arange(len(labels)))
+    rank = np.empty(count, np.int64)
+    rank[np.lexsort((first, -sizes))] = np.arange(count)
+    numbered = rank[labels]
+    total = np.zeros((count, crops.shape[1]), np.float64)
+    np.add.at(total, numbered, crops)
+    central = np.einsum("md,md->m", crops, total[numbered].astype(np.float32))
+    best = np.lexsort((np.arange(len(labels)), -central, numbered))
+    exemplars = best[np.searchsorted(numbered[best], np.arange(count))].astype(np.int64)
+    similarity = np.einsum("md,md->m", crops, crops[exemplars[numbered]]).astype(np.float32)
+    return numbered.astype(np.int32), exemplars, np.clip(similarity, -1, 1)
+
+
+def match_names(
+    old_labels: NDArray[Any], new_labels: NDArray[Any], names: Mapping[int, str]
+) -> dict[int, str]:
+    """Names for the new clusters of the same crops, each old name kept once, where most crops are shared.
+
+    One to one, so that the number of crops that keep their name is largest (Hungarian); -1 is no cluster.
+
+    Args:
+        old_labels, new_labels: (M,) clusters of the same M crops, before and after.
+        names: old cluster -> name.
+
+    Raises:
+        ValueError: labels of unlike lengths.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    old, new = np.asarray(old_labels), np.asarray(new_labels)
+    if old.shape != new.shape or old.ndim != 1:
+        raise ValueError(f"new_labels: expected {old.shape}, got {new.shape}")
+    named = sorted(names)
+    inside = np.isin(old, named) & (new >= 0)
+    found = np.unique(new[inside])
+    if not len(found):
+        return {}
+    overlap = np.zeros((len(named), len(found)), np.int64)
+    np.add.at(overlap, (np.searchsorted(named, old[inside]), np.searchsorted(found, new[inside])), 1)
+    rows, columns = linear_sum_assignment(-overlap)
+    return {int(found[k]): names[named[i]] for i, k in zip(rows, columns, strict=True) if overlap[i, k] > 0}
