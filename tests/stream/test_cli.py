@@ -1,0 +1,130 @@
+"""The command as a person types it: output, exit code, and one clear line when the input is bad."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream.cartoon.write import Episode
+
+
+def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stream.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize("command", ["run", "cluster", "report", "evaluate", "demo", "doctor", "models"])
+def test_every_command_explains_itself(command: str) -> None:
+    answer = celstream(command, "--help")
+    assert answer.returncode == 0
+    assert f"celstream {command}" in answer.stdout or f"{command} [OPTIONS]" in answer.stdout
+
+
+def test_run_prints_one_json_object_and_evaluate_scores_it(episode: Episode, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    answer = celstream("run", episode.video, "-o", work, "--json", "--log", "json", "--interval", 1)
+    assert answer.returncode == 0, answer.stderr
+    result = json.loads(answer.stdout)
+    wanted = (
+        "videos frames detections crops clusters seconds times_real_time peak_rss_bytes quarantined fallbacks"
+    )
+    assert set(wanted.split()) <= set(result)
+    assert (result["videos"], result["frames"]) == (1, 12)
+    assert result["peak_rss_bytes"] > 50e6
+    events = [json.loads(line)["event"] for line in answer.stderr.splitlines()]
+    assert events[0] == "begin" or "note" in events
+    assert events[-1] in ("end", "segment", "note")
+    scores = celstream("evaluate", work, "--labels", episode.boxes_csv, "--json")
+    assert scores.returncode == 0, scores.stderr
+    figures = json.loads(scores.stdout)
+    names = "n recall50 precision50 ap50 purity compactness clusters_per_identity ami"
+    assert set(names.split()) <= set(figures)
+    again = celstream("cluster", work, "--clusters", "2:4", "--json")
+    assert 2 <= json.loads(again.stdout)["clusters"] <= 4
+
+
+def test_given_boxes_take_the_detectors_place(episode: Episode, tmp_path: Path) -> None:
+    answer = celstream(
+        "run",
+        episode.video,
+        "-o",
+        tmp_path / "w",
+        "--boxes",
+        episode.boxes_csv,
+        "--json",
+        "--set",
+        "crops.min_size=1",
+    )
+    assert answer.returncode == 0, answer.stderr
+    scores = celstream("evaluate", tmp_path / "w", "--labels", episode.boxes_csv, "--json")
+    figures = json.loads(scores.stdout)
+    assert figures["recall50"] > 0.99
+    assert figures["precision50"] > 0.99
+
+
+def refused(code: int, says: str, *args: object) -> None:
+    answer = celstream(*args)
+    assert answer.returncode == code, answer.stderr
+    assert says.lower() in answer.stderr.lower(), answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_bad_files_each_have_their_reason(bad_inputs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w"
+    refused(3, "text file", "run", bad_inputs / "notes.mp4", "-o", out)
+    refused(3, "empty", "run", bad_inputs / "empty.mkv", "-o", out)
+    refused(3, "no such", "run", tmp_path / "nowhere.mp4", "-o", out)
+
+
+def test_bad_settings_are_usage_errors(episode: Episode, tmp_path: Path) -> None:
+    base = ("run", episode.video, "-o", tmp_path / "w")
+    refused(2, "greater than 0", *base, "--interval", 0)
+    refused(2, "greater than 0", *base, "--interval", -1)
+    refused(2, "min <= max", *base, "--clusters", "9:3")
+    refused(2, "did you mean 'interval'", *base, "--set", "intervall=3")
+    refused(2, "cannot be read", *base, "--boxes", tmp_path / "none.csv")
+    assert not (tmp_path / "w" / "segments").exists()
+
+
+def test_an_onnx_file_that_is_no_detector_is_refused(episode: Episode, tmp_path: Path) -> None:
+    from engines.models import resolve
+
+    embedder = resolve("default", "embedder").path
+    refused(2, "detector", "run", episode.video, "-o", tmp_path / "w", "--detector", embedder)
+    text = tmp_path / "x.onnx"
+    text.write_text("not a network")
+    refused(2, str(text), "run", episode.video, "-o", tmp_path / "w", "--detector", text)
+
+
+def test_cuda_without_a_gpu_is_one_line(episode: Episode, tmp_path: Path) -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is a GPU here")
+    refused(2, "pip install", "run", episode.video, "-o", tmp_path / "w", "--device", "cuda")
+
+
+def test_another_projects_folder_is_left_alone(episode: Episode, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refused(2, "another", "run", episode.video, "-o", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_url_that_does_not_answer_times_out(tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()  # accepts, and never says a word
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/film.mp4"
+        refused(3, "answer", "run", url, "-o", tmp_path / "w")
+
+
+def test_models_and_doctor_speak_json() -> None:
+    kinds = {model["kind"] for model in json.loads(celstream("models", "--json").stdout)}
+    assert kinds == {"detector", "embedder"}
+    checks = {check["name"]: check["ok"] for check in json.loads(celstream("doctor", "--json").stdout)}
+    assert checks["default detector"]
+    assert checks["decode h264"]

@@ -1,0 +1,275 @@
+"""The whole job on a real file: what it leaves, what it does again, what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from stream import Config, cluster, load_config, run
+from stream.batches import FrameBatch
+from stream.cartoon.write import Episode
+from stream.errors import WorkdirError
+from stream.workdir import WorkFolder
+
+SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
+COMMAND = [
+    *(sys.executable, "-m", "stream.cli", "run"),
+    *("--interval", "0.5", "--set", "segment_seconds=3", "--set", "detector.score=0.1", "--log", "quiet"),
+]
+
+
+def rows(work: Path) -> dict[str, Any]:
+    """Every segment's table by its place: what has to be the same."""
+    return {str(p.relative_to(work)): pq.read_table(p) for p in sorted(work.glob("segments/*/*.parquet"))}
+
+
+def times(work: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in sorted(work.glob("segments/*/*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def done(episode: Episode, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("done") / "work"
+    summary = run(episode.video, work, load_config(values=SETTINGS))
+    assert summary.exit_code == 0
+    return work
+
+
+def test_a_run_leaves_segments_clusters_a_record_and_a_report(done: Path, episode: Episode) -> None:
+    assert len(rows(done)) == 4
+    with WorkFolder.open(done, create=False, write=False) as folder:
+        crops, record, clusters = folder.crops(), folder.read_run(), folder.read_clusters()
+        frames = folder.frames()
+    assert len(frames["show"]) == 24
+    assert np.allclose(frames["show"].times, np.arange(24) * 0.5, atol=1e-3)
+    assert record["crops"] == len(crops) > 10
+    assert record["clusters"] == len(set(clusters.cluster)) > 0
+    assert record["stations"]["detect"]["items"] > 10
+    assert record["config"]["interval"] == 0.5
+    assert (done / "report.html").stat().st_size > 10_000
+    norms = np.linalg.norm(crops.embeddings, axis=1)
+    assert np.allclose(norms, 1, atol=1e-3)
+
+
+def test_a_second_run_does_nothing_again(done: Path, episode: Episode) -> None:
+    before = times(done)
+    summary = run(episode.video, done, load_config(values=SETTINGS))
+    assert (summary.segments, summary.segments_skipped) == (4, 4)
+    assert times(done) == before
+    assert summary.crops > 10
+
+
+def test_only_a_missing_segment_is_done(done: Path, episode: Episode, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    whole = rows(work)
+    victim = sorted(work.glob("segments/*/*.parquet"))[2]
+    victim.write_bytes(victim.read_bytes()[:-100])  # torn by a disk error
+    summary = run(episode.video, work, load_config(values=SETTINGS))
+    assert (summary.segments, summary.segments_skipped) == (4, 3)
+    assert rows(work) == whole
+
+
+@pytest.mark.parametrize(
+    "change", [{"crops": {"margin": 0.2}}, {"interval": 1.0}, {"detector": {"score": 0.3}}]
+)
+def test_a_changed_setting_is_noticed(
+    done: Path, episode: Episode, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shutil.copytree(done, tmp_path / "work")
+    summary = run(episode.video, tmp_path / "work", load_config(values={**SETTINGS, **change}), report=False)
+    assert summary.segments_skipped == 0
+
+
+def test_a_changed_file_is_noticed(done: Path, episode: Episode, tmp_path: Path) -> None:
+    video = tmp_path / "show.mp4"
+    data = bytearray(episode.video.read_bytes())
+    data[-2000:] = bytes(2000)  # damaged since
+    video.write_bytes(data)
+    shutil.copytree(done, tmp_path / "work")
+    summary = run(video, tmp_path / "work", load_config(values=SETTINGS), report=False)
+    assert summary.segments_skipped == 0
+
+
+def test_clustering_again_leaves_segments_alone(done: Path) -> None:
+    before = times(done)
+    table = cluster(done, clusters="2:3")
+    assert 2 <= len(set(table.cluster)) <= 3
+    assert times(done) == before
+    assert len(set(cluster(done, strength=0.0).cluster)) == 1
+
+
+def test_bad_files_are_quarantined_and_the_good_one_is_done(
+    bad_inputs: Path, episode: Episode, tmp_path: Path
+) -> None:
+    shutil.copy(episode.video, bad_inputs / "good.mp4")
+    summary = run(bad_inputs, tmp_path / "work", load_config(values=SETTINGS))
+    assert summary.exit_code == 3
+    assert summary.videos == 1
+    assert {Path(q["uri"]).name for q in summary.quarantined} == {"notes.mp4", "empty.mkv"}
+    (bad_inputs / "notes.mp4").unlink()
+    (bad_inputs / "empty.mkv").unlink()
+    assert run(bad_inputs, tmp_path / "work", load_config(values=SETTINGS), report=False).exit_code == 0
+
+
+def test_a_defect_in_a_station_ends_the_segment_and_is_told(
+    episode: Episode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stream import crops
+
+    real = crops.Cropper.__call__
+
+    def breaks(self: crops.Cropper, detections: Any) -> Any:
+        if detections.frames.segment.index == 1:
+            raise ZeroDivisionError("on purpose")
+        return real(self, detections)
+
+    monkeypatch.setattr(crops.Cropper, "__call__", breaks)
+    summary = run(episode.video, tmp_path / "work", load_config(values=SETTINGS), report=False)
+    assert summary.exit_code == 1
+    assert "ZeroDivisionError: on purpose" in summary.quarantined[0]["reason"]
+    assert len(rows(tmp_path / "work")) == 3
+
+
+def test_still_images_go_the_same_way(episode: Episode, tmp_path: Path) -> None:
+    import av
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with av.open(str(episode.video)) as film:
+        for n, frame in enumerate(film.decode(video=0)):
+            if n % 48 == 0:
+                frame.to_image().save(folder / f"{n:03d}.{('png', 'jpg', 'webp')[n // 48 % 3]}")
+    summary = run(folder, tmp_path / "work", load_config(values=SETTINGS), report=False)
+    assert (summary.videos, summary.frames, summary.exit_code) == (1, 6, 0)
+
+
+def test_memory_is_bounded_by_the_queues(episode: Episode, tmp_path: Path) -> None:
+    """However slow the network, no more than a few batches are decoded ahead."""
+    from stream import detect
+
+    alive: list[int] = []
+    decoded = 0
+    from stream.decode import decode_segment
+
+    def counted(*args: Any, **kwargs: Any) -> Iterator[FrameBatch]:
+        nonlocal decoded
+        for batch in decode_segment(*args, **kwargs):
+            decoded += 1
+            yield batch
+
+    real = detect.Detector.__call__
+    seen = 0
+
+    def slow(self: detect.Detector, batch: FrameBatch) -> Any:
+        nonlocal seen
+        time.sleep(0.02)
+        alive.append(decoded - seen)
+        seen += 1
+        return real(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stream.decode.decode_segment", counted)
+        patch.setattr(detect.Detector, "__call__", slow)
+        config = Config(interval=0.1, batch_size=2, queue_size=2, segment_seconds=30)
+        run(episode.video, tmp_path / "work", config, report=False)
+    assert decoded == 60
+    assert max(alive) <= 6
+
+
+def kill_and_resume(episode: Episode, work: Path, whole: dict[str, Any], delays: list[float]) -> int:
+    """Kill -9 at each delay, then run to the end; returns how many kills hit a run."""
+    hits = 0
+    for delay in delays:
+        process = subprocess.Popen([*COMMAND, str(episode.video), "-o", str(work)], stdout=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.kill()
+        hits += process.wait() == -signal.SIGKILL
+    subprocess.run([*COMMAND, str(episode.video), "-o", str(work)], check=True, stdout=subprocess.DEVNULL)
+    assert rows(work) == whole
+    strange = [p for p in work.rglob("*") if p.is_file() and ("tmp" in p.name or p.name.endswith("~"))]
+    assert strange == []
+    return hits
+
+
+def test_killed_twice_the_rows_are_those_of_an_uninterrupted_run(
+    done: Path, episode: Episode, tmp_path: Path
+) -> None:
+    run(episode.video, done, load_config(values=SETTINGS), report=False)
+    assert kill_and_resume(episode, tmp_path / "work", rows(done), [1.2, 1.9]) >= 1
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(done: Path, episode: Episode, tmp_path: Path) -> None:
+    run(episode.video, done, load_config(values=SETTINGS), report=False)
+    moments = random.Random(0)
+    for n in range(5):
+        delays = [moments.uniform(0.5, 3.0) for _ in range(4)]
+        kill_and_resume(episode, tmp_path / f"work{n}", rows(done), delays)
+
+
+def test_ctrl_c_keeps_whole_segments_and_a_second_run_goes_on(episode: Episode, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    process = subprocess.Popen(
+        [*COMMAND, "--set", "interval=0.05", str(episode.video), "-o", str(work), "--json"],
+        stdout=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not list(work.glob("segments/*/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    kept = len(list(work.glob("segments/*/*.parquet")))
+    if process.returncode == 0:
+        pytest.skip("the run was over before the signal came")
+    assert process.returncode == 130
+    assert json.loads(output)["interrupted"] is True
+    assert 1 <= kept < 4
+    assert not [p for p in work.rglob("*.tmp*")]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(episode: Episode, tmp_path: Path) -> None:
+    with (
+        WorkFolder.open(tmp_path / "work", create=True),
+        pytest.raises(WorkdirError, match="in use|another run"),
+    ):
+        run(episode.video, tmp_path / "work")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(episode: Episode, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
+    try:
+        answer = subprocess.run(
+            [*COMMAND, str(episode.video), "-o", str(disk / "work")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert answer.returncode == 2
+        assert "full" in answer.stderr
+        assert answer.stderr.count("\n") == 1
+        for path in disk.glob("work/segments/*/*.parquet"):
+            pq.read_table(path)
+        assert not [p for p in disk.rglob("*") if p.is_file() and "tmp" in p.name]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
