@@ -1,4 +1,6 @@
-"""What an actor does during a shot: walks, talks, gestures, jumps, holds still, drawn on ones, twos or threes."""
+"""What an actor does during a shot: walks, talks, gestures, jumps, holds still, drawn on ones, twos or
+threes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ Doing = Literal["walk", "talk", "hold", "jump", "fly"]
 
 @dataclass(frozen=True)
 class Act:
-    """From frame `start` to before `end` (of the shot) the actor is doing `doing`, moving from x `x0` to `x1`.
+    """From frame `start` to before `end` (of the shot) the actor is doing `doing`, moving from x `x0` to
+    `x1`.
 
     `poses` are the key drawings it plays; `stride_px` is how far one walk cycle carries it.
     """
@@ -80,8 +83,13 @@ class Actor:
             step = drawing % 12
             up = max(0.0, 1.0 - ((step - 6.0) / 4.0) ** 2)
             lift += self.height * 0.3 * up
-            pose = replace(pose, jump=round(up, 2), squat=0.5 if step in (1, 11) else 0.0, stretch=(0.08 if 2 <= step <= 5 else -0.1 if step in (1, 11) else 0.0),
-                           arms=(2.4, 2.4) if up > 0 else (0.4, 0.4))  # fmt: skip
+            pose = replace(
+                pose,
+                jump=round(up, 2),
+                squat=0.5 if step in (1, 11) else 0.0,
+                stretch=(0.08 if 2 <= step <= 5 else -0.1 if step in (1, 11) else 0.0),
+                arms=(2.4, 2.4) if up > 0 else (0.4, 0.4),
+            )
         return pose, x, self.foot - lift
 
 

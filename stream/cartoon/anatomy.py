@@ -1,4 +1,6 @@
-"""Bodies: builds a character in a pose from shapes, back to front, in canvas units (feet at y = 0, up negative)."""
+"""Bodies: builds a character in a pose from shapes, back to front, in canvas units (feet at y = 0, up
+negative).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def _tilted(canvas: Canvas, mark: int, pose: Pose, pivot: XY) -> None:
 
 
 def _torso(c: Character, x: float, top: float, bottom: float, flat: float, belly: float) -> Points:
-    """Torso outline from shoulders to hips; `flat` (0..1) narrows it for the side view, where the belly points ahead."""
+    """Torso outline from shoulders to hips; `flat` (0..1) narrows it for the side view, where the belly
+    points ahead.
+    """
     high = bottom - top
     shoulder, waist, hip = (v / 2 * (1 - 0.25 * flat) for v in (c.shoulder, c.waist, c.hip))
     wide = waist + c.belly / 2
@@ -52,9 +56,21 @@ def _torso(c: Character, x: float, top: float, bottom: float, flat: float, belly
             1,
         )
     ahead = belly * c.belly
-    return blob([(x - shoulder * 0.8, top + high * 0.04), (x, top - high * 0.03), (x + shoulder * 0.8, top + high * 0.04), (x + shoulder * 0.5 + wide * 0.5, top + high * 0.32),
-                 (x + wide + ahead, top + high * 0.66), (x + hip * 0.8, bottom), (x, bottom + high * 0.05), (x - hip * 0.8, bottom),
-                 (x - wide + ahead, top + high * 0.66), (x - shoulder * 0.5 - wide * 0.5, top + high * 0.32)], 4)  # fmt: skip
+    return blob(
+        [
+            (x - shoulder * 0.8, top + high * 0.04),
+            (x, top - high * 0.03),
+            (x + shoulder * 0.8, top + high * 0.04),
+            (x + shoulder * 0.5 + wide * 0.5, top + high * 0.32),
+            (x + wide + ahead, top + high * 0.66),
+            (x + hip * 0.8, bottom),
+            (x, bottom + high * 0.05),
+            (x - hip * 0.8, bottom),
+            (x - wide + ahead, top + high * 0.66),
+            (x - shoulder * 0.5 - wide * 0.5, top + high * 0.32),
+        ],
+        4,
+    )
 
 
 def _biped(canvas: Canvas, c: Character, pose: Pose) -> Box:
@@ -223,8 +239,19 @@ def _quadruped(canvas: Canvas, c: Character, pose: Pose) -> Box:
         (ahead * half * 0.85, mid - thick * 0.5),
         (ahead * half * 0.55, mid - thick * 0.05),
     )
-    body = blob([(-half, mid - thick * 0.1), (-half * 0.6, mid - thick * 0.42), (half * 0.1, mid - thick * 0.36), (half * 0.65, mid - thick * 0.42), (half, mid - thick * 0.05),
-                 (half * 0.65, mid + thick * 0.38), (0.0, mid + thick * (0.36 + c.belly)), (-half * 0.65, mid + thick * 0.36)], 4)  # fmt: skip
+    body = blob(
+        [
+            (-half, mid - thick * 0.1),
+            (-half * 0.6, mid - thick * 0.42),
+            (half * 0.1, mid - thick * 0.36),
+            (half * 0.65, mid - thick * 0.42),
+            (half, mid - thick * 0.05),
+            (half * 0.65, mid + thick * 0.38),
+            (0.0, mid + thick * (0.36 + c.belly)),
+            (-half * 0.65, mid + thick * 0.36),
+        ],
+        4,
+    )
     with canvas.group():
         legs(near)
         canvas.limb(*neck, min(thick * 0.6, rx * 1.3), c.main, thick * 0.75, shade=canvas.shading == "soft")

@@ -158,9 +158,16 @@ def _abstract(rng: Rng, width: int, height: int, look: Look) -> Image.Image:
 
 
 _STYLES: dict[str, Callable[[Rng, int, int, Look], Image.Image]] = {
-    "hills": hills, "forest": forest, "sky": sky, "city": _city, "interior": _interior, "underwater": underwater,
-    "night": night, "desert": desert, "abstract": _abstract,
-}  # fmt: skip
+    "hills": hills,
+    "forest": forest,
+    "sky": sky,
+    "city": _city,
+    "interior": _interior,
+    "underwater": underwater,
+    "night": night,
+    "desert": desert,
+    "abstract": _abstract,
+}
 STYLES = tuple(_STYLES)
 """Every painted style."""
 _LIKELY = (0.2, 0.15, 0.08, 0.14, 0.18, 0.06, 0.07, 0.07, 0.05)
@@ -196,8 +203,8 @@ def paint_background(
 ) -> NDArray[np.uint8]:
     """A painted background, uint8 RGB (height, width, 3), in `style` (one of STYLES; random where None).
 
-    `look` gives the clutter's ink and shading, and black and white (random where None). Raises ValueError for an
-    unknown style or a size under 1 pixel.
+    `look` gives the clutter's ink and shading, and black and white (random where None). Raises ValueError
+    for an unknown style or a size under 1 pixel.
     """
     if style is not None and style not in _STYLES:
         raise ValueError(f"style: expected one of {', '.join(STYLES)}, got {style!r}")

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from string import ascii_uppercase
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.cartoon.anatomy import build
 from stream.cartoon.casting import random_character
-from stream.cartoon.draw import Canvas, Color, grey
+from stream.cartoon.draw import Canvas
 from stream.cartoon.model import EXPRESSIONS, FAMILIES, LOOKS, Character, Look, Pose
 
 
@@ -23,8 +22,8 @@ from stream.cartoon.model import EXPRESSIONS, FAMILIES, LOOKS, Character, Look, 
 class Sprite:
     """A drawn character: `rgba` uint8 (h, w, 4), tight to its visible alpha.
 
-    `anchor` is the point between the feet (x, y in sprite pixels, may lie outside); `face` the box xyxy of the head's
-    face in sprite pixels, None seen from behind.
+    `anchor` is the point between the feet (x, y in sprite pixels, may lie outside); `face` the box xyxy of
+    the head's face in sprite pixels, None seen from behind.
     """
 
     rgba: NDArray[np.uint8]
@@ -33,7 +32,8 @@ class Sprite:
 
 
 def draw_character(character: Character, pose: Pose, height_px: float, supersample: int = 3) -> Sprite:
-    """Draw `character` so that it would stand `height_px` pixels tall; a squat is lower, raised arms are higher.
+    """Draw `character` so that it would stand `height_px` pixels tall; a squat is lower, raised arms are
+    higher.
 
     Raises ValueError when `height_px` is under 4. Raising `supersample` (1..4) smooths edges and costs time.
     """
@@ -41,9 +41,13 @@ def draw_character(character: Character, pose: Pose, height_px: float, supersamp
         raise ValueError(f"height_px: expected at least 4 pixels, got {height_px!r}")
     unit, line = _standing(character)
     canvas = Canvas(
-        _ink(character), line, character.look.shading, character.look.fur / unit, 6 if height_px < 220 else 14
+        character.look.ink,
+        line,
+        character.look.shading,
+        character.look.fur / unit,
+        6 if height_px < 220 else 14,
     )
-    face = build(canvas, _graded(character), pose)
+    face = build(canvas, character, pose)
     stretch = (1.0 - pose.stretch * 0.6, 1.0 + pose.stretch)
     scale = height_px * unit
     if supersample > 1 and height_px > 420:
@@ -54,6 +58,8 @@ def draw_character(character: Character, pose: Pose, height_px: float, supersamp
     rgba = np.array(rgba[top:bottom, left:right])
     if character.look.texture:
         _texture(rgba, character.seed, character.look.texture, height_px)
+    if character.look.grey:
+        rgba[..., :3] = (rgba[..., :3] @ _LUMA)[..., None].astype(np.uint8)
     box = None
     if face is not None and not pose.back:
         x1, y1, x2, y2 = face
@@ -66,6 +72,7 @@ def draw_character(character: Character, pose: Pose, height_px: float, supersamp
     return Sprite(rgba, (ox - left, oy - top), box)
 
 
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _VISIBLE = [0] * 24 + [255] * 232
 
 
@@ -77,19 +84,6 @@ def _standing(character: Character) -> tuple[float, float]:
     _, top, _, bottom = canvas.bounds()
     height = max(1e-3, bottom - top)
     return 1.0 / height, character.look.line * height
-
-
-@lru_cache(maxsize=512)
-def _graded(character: Character) -> Character:
-    if not character.look.grey:
-        return character
-    names = ("main", "second", "accent", "hair_color", "top", "bottom", "shoe", "iris")
-    greys: dict[str, Any] = {name: grey(getattr(character, name)) for name in names}
-    return replace(character, **greys)
-
-
-def _ink(character: Character) -> Color:
-    return grey(character.look.ink) if character.look.grey else character.look.ink
 
 
 @lru_cache(maxsize=64)
@@ -111,10 +105,11 @@ def _texture(rgba: NDArray[np.uint8], seed: int, strength: float, height_px: flo
 
 
 def make_cast(count: int, seed: int, look: Look | None = None) -> tuple[Character, ...]:
-    """A cast of `count` visibly different characters in one look (a random one where None), "Character A", B, ...
+    """A cast of `count` visibly different characters in one look (a random one where None), "Character A",
+    B, ...
 
-    Each member is the candidate that differs most from those before it: another family or main hue, and another
-    picture when both are drawn small. Raises ValueError when `count` is negative.
+    Each member is the candidate that differs most from those before it: another family or main hue, and
+    another picture when both are drawn small. Raises ValueError when `count` is negative.
     """
     if count < 0:
         raise ValueError(f"count: expected 0 or more characters, got {count}")
@@ -138,7 +133,9 @@ def make_cast(count: int, seed: int, look: Look | None = None) -> tuple[Characte
 
 
 def signature(character: Character) -> NDArray[np.float64]:
-    """How a character looks from far: a 12x8 picture of it seen from the front and a colour histogram, 0..1 each."""
+    """How a character looks from far: a 12x8 picture of it seen from the front and a colour histogram,
+    0..1 each.
+    """
     sprite = draw_character(character, Pose(facing=0.3), 48, supersample=1)
     rgba = sprite.rgba.astype(np.float64) / 255.0
     height, width = rgba.shape[:2]

@@ -11,7 +11,9 @@ from stream.cartoon.model import Character, Pose
 
 
 def _band(body: Points, top: float, bottom: float) -> Points:
-    """The part of a torso outline between two heights: points outside are cut away, the order round it stays."""
+    """The part of a torso outline between two heights: points outside are cut away, the order round it
+    stays.
+    """
     return body[(body[:, 1] >= top) & (body[:, 1] <= bottom)]
 
 

@@ -1,8 +1,8 @@
 """A small vector canvas for cel drawings: closed shapes with ink, flat, cel or soft shading, anti-aliased.
 
-Shapes are collected in unit coordinates (x right, y down, any scale) and painted once, so that a drawing can be
-measured before it is scaled. Ink is a second, grown polygon behind the fill: plain polygon fills are the fastest
-thing Pillow does, and grouped parts share one silhouette as drawn cels do.
+Shapes are collected in unit coordinates (x right, y down, any scale) and painted once, so that a drawing can
+be measured before it is scaled. Ink is a second, grown polygon behind the fill: plain polygon fills are the
+fastest thing Pillow does, and grouped parts share one silhouette as drawn cels do.
 """
 
 from __future__ import annotations
@@ -160,9 +160,10 @@ def grown(points: Points, amount: float) -> Points:
 class Canvas:
     """Collects closed shapes, back to front, and paints them at any scale.
 
-    `ink` is the outline colour, `line` its width in canvas units (0: no outlines), `shading` one of `flat`, `cel`
-    (one hard shadow) or `soft` (a gradient, like a lit solid), `fuzz` the length of fur spikes on edges (0: none).
-    `steps` is how many bands a soft gradient has: large drawings need more of them to look smooth.
+    `ink` is the outline colour, `line` its width in canvas units (0: no outlines), `shading` one of `flat`,
+    `cel` (one hard shadow) or `soft` (a gradient, like a lit solid), `fuzz` the length of fur spikes on
+    edges (0: none). `steps` is how many bands a soft gradient has: large drawings need more of them to look
+    smooth.
     """
 
     def __init__(
@@ -194,7 +195,9 @@ class Canvas:
         return len(self._ops)
 
     def rotate(self, mark: int, angle: float, pivot: tuple[float, float]) -> None:
-        """Rotate every shape added since `mark` by `angle` radians (clockwise on the screen) about `pivot`."""
+        """Rotate every shape added since `mark` by `angle` radians (clockwise on the screen) about
+        `pivot`.
+        """
         c, s = np.cos(angle), np.sin(angle)
         turn = np.array([[c, s], [-s, c]])
         self._ops[mark:] = [((points - pivot) @ turn + pivot, color) for points, color in self._ops[mark:]]
@@ -206,7 +209,9 @@ class Canvas:
     def part(
         self, points: Points, color: Color, shade: bool = True, fuzzy: bool = False, line: float = 1.0
     ) -> None:
-        """A closed shape with ink and, where `shade`, the canvas's shading (for shapes that are about convex)."""
+        """A closed shape with ink and, where `shade`, the canvas's shading (for shapes that are about
+        convex).
+        """
         if fuzzy and self.fuzz:
             points = self._furred(points)
         if self.line and line:
@@ -270,7 +275,9 @@ class Canvas:
             )
 
     def stroke(self, points: list[tuple[float, float]], width: float, color: Color | None = None) -> None:
-        """A line through three points (start, bend of the quadratic curve, end), tapering to nothing like a pen's."""
+        """A line through three points (start, bend of the quadratic curve, end), tapering to nothing like
+        a pen's.
+        """
         a, b, c = points
         self.raw(hose(a, b, c, width, width * 0.6), self.ink if color is None else color)
 

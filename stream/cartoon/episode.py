@@ -15,7 +15,8 @@ from stream.cartoon.script import Script, Shot
 
 
 def render_frames(script: Script) -> Iterator[tuple[NDArray[np.uint8], list[Truth]]]:
-    """Each frame of the script: (uint8 (height, width, 3), its truth). A held frame is the same array object again.
+    """Each frame of the script: (uint8 (height, width, 3), its truth). A held frame is the same array object
+    again.
 
     Memory does not grow with the script's length: one set and the drawings used last are kept.
     """

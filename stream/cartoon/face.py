@@ -17,7 +17,9 @@ _TONGUE: Color = (222, 96, 104)
 
 @dataclass(frozen=True)
 class Ball:
-    """The skull: centre and radii in canvas units; `yaw` radians, 0 to us, positive to the right, pi the back."""
+    """The skull: centre and radii in canvas units; `yaw` radians, 0 to us, positive to the right, pi the
+    back.
+    """
 
     x: float
     y: float
@@ -38,8 +40,14 @@ def _face_x(ball: Ball, reach: float) -> float:
 
 def draw_beard(canvas: Canvas, c: Character, ball: Ball) -> None:
     x, rx, ry = _face_x(ball, 0.35), ball.rx, ball.ry
-    points = [(x - rx * 0.85, ball.y + ry * 0.1), (x, ball.y + ry * 0.35), (x + rx * 0.85, ball.y + ry * 0.1),
-              (x + rx * 0.65, ball.y + ry * 0.95), (x, ball.y + ry * 1.4), (x - rx * 0.65, ball.y + ry * 0.95)]  # fmt: skip
+    points = [
+        (x - rx * 0.85, ball.y + ry * 0.1),
+        (x, ball.y + ry * 0.35),
+        (x + rx * 0.85, ball.y + ry * 0.1),
+        (x + rx * 0.65, ball.y + ry * 0.95),
+        (x, ball.y + ry * 1.4),
+        (x - rx * 0.65, ball.y + ry * 0.95),
+    ]
     canvas.part(blob(points), c.hair_color, fuzzy=True)
 
 

@@ -26,13 +26,25 @@ def draw_back(canvas: Canvas, c: Character, ball: Ball) -> None:
     if c.hair in ("long", "bob"):
         drop = 1.9 if c.hair == "long" else 1.0
         hx = x + behind * rx * 0.25
-        points = [(hx - rx * 1.1, y - ry * 0.2), (hx, y - ry * 1.1), (hx + rx * 1.1, y - ry * 0.2), (hx + rx * 1.2, y + ry * drop),
-                  (hx, y + ry * drop * 0.95), (hx - rx * 1.2, y + ry * drop)]  # fmt: skip
+        points = [
+            (hx - rx * 1.1, y - ry * 0.2),
+            (hx, y - ry * 1.1),
+            (hx + rx * 1.1, y - ry * 0.2),
+            (hx + rx * 1.2, y + ry * drop),
+            (hx, y + ry * drop * 0.95),
+            (hx - rx * 1.2, y + ry * drop),
+        ]
         canvas.part(blob(points), c.hair_color, shade=False)
     elif c.hair == "pony":
         px = x + behind * rx * 1.0
-        canvas.limb((px, y - ry * 0.5), (px + behind * rx * 0.9 + 0.01, y - ry * 0.5), (px + behind * rx * 0.7, y + ry * 0.9), rx * 0.6,
-                    c.hair_color, rx * 0.15)  # fmt: skip
+        canvas.limb(
+            (px, y - ry * 0.5),
+            (px + behind * rx * 0.9 + 0.01, y - ry * 0.5),
+            (px + behind * rx * 0.7, y + ry * 0.9),
+            rx * 0.6,
+            c.hair_color,
+            rx * 0.15,
+        )
     elif c.hair == "pigtails":
         for side in (-1, 1):
             tx, ty, _ = ball.at(side * 1.6, 0.3)
@@ -72,7 +84,8 @@ def _ears(canvas: Canvas, c: Character, ball: Ball, front: bool) -> None:
     inner = mix(c.main, (236, 150, 150), 0.5) if not c.look.grey else lit(c.main, 0.4)
     for side in (-1, 1):
         azimuth, up = {
-            "human": (1.5, 0.0), "bolts": (1.5, 0.0), "floppy": (1.25, 0.6), "fan": (1.5, 0.2), "round": (1.0, 0.75),
+            "human": (1.5, 0.0), "bolts": (1.5, 0.0), "floppy": (1.25, 0.6), "fan": (1.5, 0.2), "round":
+            (1.0, 0.75),
         }.get(c.ears, (0.75, 0.85))  # fmt: skip
         x, y, near = ball.at(side * azimuth, up)
         on_our_side = near > 0.1 and c.ears in ("human", "floppy", "bolts", "fan")
@@ -180,7 +193,13 @@ def _hair_cap(canvas: Canvas, c: Character, ball: Ball, back: bool) -> None:
     x, y, rx, ry, turn = ball.x, ball.y, ball.rx, ball.ry, sin(ball.yaw)
     color = c.hair_color if c.family in ("human", "toddler", "flyer") else mix(c.main, c.accent, 0.5)
     if c.hair in ("tuft", "spiky", "crest", "mohawk", "mane"):
-        count, spread, high = {"tuft": (3, 0.25, 0.45), "spiky": (6, 0.8, 0.45), "crest": (4, 0.3, 0.6), "mohawk": (5, 0.2, 0.75), "mane": (4, 0.4, 0.35)}[c.hair]  # fmt: skip
+        count, spread, high = {
+            "tuft": (3, 0.25, 0.45),
+            "spiky": (6, 0.8, 0.45),
+            "crest": (4, 0.3, 0.6),
+            "mohawk": (5, 0.2, 0.75),
+            "mane": (4, 0.4, 0.35),
+        }[c.hair]
         with canvas.group():
             for k in range(count):
                 share = (k / (count - 1) - 0.5) * 2
@@ -213,9 +232,17 @@ def _cap(ball: Ball, grow: float, low: float, turn: float, side: float = 0.0) ->
     x, y, rx, ry = ball.x, ball.y, ball.rx * grow, ball.ry * grow
     left = 0.05 + 0.55 * max(0.0, turn)
     right = 0.05 + 0.55 * max(0.0, -turn)
-    points = [(x - rx, y + ry * left), (x - rx * 0.86, y - ry * 0.55), (x - rx * 0.4, y - ry * 0.96), (x + rx * 0.4, y - ry * 0.96),
-              (x + rx * 0.86, y - ry * 0.55), (x + rx, y + ry * right), (x + rx * (0.7 - 0.3 * right), y + ry * (low + side * 0.4)),
-              (x + turn * rx * 0.2, y + ry * (low - 0.12 - side * 0.3)), (x - rx * (0.7 - 0.3 * left), y + ry * (low + 0.04))]  # fmt: skip
+    points = [
+        (x - rx, y + ry * left),
+        (x - rx * 0.86, y - ry * 0.55),
+        (x - rx * 0.4, y - ry * 0.96),
+        (x + rx * 0.4, y - ry * 0.96),
+        (x + rx * 0.86, y - ry * 0.55),
+        (x + rx, y + ry * right),
+        (x + rx * (0.7 - 0.3 * right), y + ry * (low + side * 0.4)),
+        (x + turn * rx * 0.2, y + ry * (low - 0.12 - side * 0.3)),
+        (x - rx * (0.7 - 0.3 * left), y + ry * (low + 0.04)),
+    ]
     return blob(points, 3)
 
 

@@ -21,9 +21,10 @@ EXPRESSIONS = ("neutral", "happy", "angry", "sad", "surprised")
 class Look:
     """How a production draws everybody.
 
-    `line` is the outline's width as a share of the character's height (0: no outlines), `shading` one of flat, cel,
-    soft; `fur` the length of fur spikes as a share of the height; `texture` the strength of surface noise (0..1);
-    `grey` draws in black and white; `hose` gives limbs without elbows and pie-cut eyes, as in the 1930s.
+    `line` is the outline's width as a share of the character's height (0: no outlines), `shading` one of
+    flat, cel, soft; `fur` the length of fur spikes as a share of the height; `texture` the strength of
+    surface noise (0..1); `grey` draws in black and white; `hose` gives limbs without elbows and pie-cut
+    eyes, as in the 1930s.
     """
 
     ink: Color = (28, 22, 30)
@@ -36,14 +37,18 @@ class Look:
 
     @classmethod
     def named(cls, kind: str, seed: int = 0) -> Look:
-        """A look of one kind (see LOOKS), its ink and widths by `seed`. Raises ConfigError for an unknown kind."""
+        """A look of one kind (see LOOKS), its ink and widths by `seed`. Raises ConfigError for an unknown
+        kind.
+        """
         if kind not in LOOKS:
             raise ConfigError(f"style: expected one of {', '.join(LOOKS)}, got {kind!r}; choose one of them")
         return cls._of(kind, np.random.default_rng([seed, 0x100C]))
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Look:
-        """One of the looks of a century: flat or cel TV, rubber hose, no outlines, soft CGI with or without fur."""
+        """One of the looks of a century: flat or cel TV, rubber hose, no outlines, soft CGI with or
+        without fur.
+        """
         return cls._of(str(rng.choice(LOOKS, p=[0.24, 0.28, 0.13, 0.1, 0.12, 0.13])), rng)
 
     @classmethod
@@ -68,8 +73,8 @@ class Look:
 class Character:
     """A character's model sheet. Lengths are shares of the standing height before normalization.
 
-    Raising `head` makes the head larger against the body (toddlers), `head_aspect` wider; `jaw` over 0 widens the
-    lower face (pear), under 0 narrows it; `belly` fattens the torso's middle.
+    Raising `head` makes the head larger against the body (toddlers), `head_aspect` wider; `jaw` over 0
+    widens the lower face (pear), under 0 narrows it; `belly` fattens the torso's middle.
     """
 
     name: str
@@ -124,10 +129,11 @@ class Character:
 class Pose:
     """One drawing of a character.
 
-    `facing` -1 (left profile) .. 0 (to us) .. 1 (right profile); `back` turns it away from us. `phase` (0..1) is the
-    walk cycle's and `stride` its amplitude (0: standing). `arms` are the left and right arm's angles from hanging
-    (radians, up to about 3), `bends` their elbows (-1..1). `lean` is a shear, `squat` 0..1 folds the legs, `jump`
-    0..1 tucks them, `stretch` over 0 lengthens the drawing and under 0 squashes it. `mouth` and `blink` are 0..1.
+    `facing` -1 (left profile) .. 0 (to us) .. 1 (right profile); `back` turns it away from us. `phase`
+    (0..1) is the walk cycle's and `stride` its amplitude (0: standing). `arms` are the left and right arm's
+    angles from hanging (radians, up to about 3), `bends` their elbows (-1..1). `lean` is a shear, `squat`
+    0..1 folds the legs, `jump` 0..1 tucks them, `stretch` over 0 lengthens the drawing and under 0 squashes
+    it. `mouth` and `blink` are 0..1.
     """
 
     facing: float = 0.0
@@ -177,7 +183,9 @@ class Pose:
 
     @classmethod
     def walk(cls, phase: float, facing: float = 1.0, stride: float = 0.8, **changes: object) -> Pose:
-        """The walk cycle's drawing at `phase` (0..1), arms swinging against the legs; `changes` replace fields."""
+        """The walk cycle's drawing at `phase` (0..1), arms swinging against the legs; `changes` replace
+        fields.
+        """
         swing = float(np.sin(2 * np.pi * phase)) * stride * 0.7
         pose = cls(
             facing=facing,

@@ -37,7 +37,9 @@ def scatter(
     foot: tuple[float, float],
     size: tuple[float, float],
 ) -> None:
-    """Scatter props, far ones first; `foot` and `size` are ranges in shares of the picture's height, far to near."""
+    """Scatter props, far ones first; `foot` and `size` are ranges in shares of the picture's height, far
+    to near.
+    """
     width, height = image.size
     names = kinds.split()
     for depth in np.sort(rng.random(count)):

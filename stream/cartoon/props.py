@@ -1,7 +1,8 @@
-"""Things that are not characters: trees, rocks, posts, furniture, vehicles, balls, signs, flowers, drawn like them.
+"""Things that are not characters: trees, rocks, posts, furniture, vehicles, balls, signs, flowers, drawn
+like them.
 
-They share the characters' ink and shading on purpose: what tells a character from a ball or a barrel is the drawing,
-not the style.
+They share the characters' ink and shading on purpose: what tells a character from a ball or a barrel is the
+drawing, not the style.
 """
 
 from __future__ import annotations
@@ -49,17 +50,39 @@ Rng = np.random.Generator
 
 
 _KINDS: dict[str, Callable[[Canvas, Rng], None]] = {
-    "tree": draw_tree, "bush": draw_bush, "rock": draw_rock, "post": draw_post, "lamp": draw_lamp, "ball": draw_ball, "balloon": draw_balloon,
-    "barrel": draw_barrel, "crate": draw_crate, "house": draw_house, "car": draw_car, "sign": draw_sign, "flower": draw_flower,
-    "mushroom": draw_mushroom, "chair": draw_chair, "sofa": draw_sofa, "table": draw_table, "vase": draw_vase, "clock": draw_clock,
-    "fence": draw_fence, "cactus": draw_cactus, "hydrant": draw_hydrant, "fruit": draw_fruit, "hanging": draw_hanging, "cloud": draw_cloud,
-    "seaweed": draw_seaweed, "coral": draw_coral,
-}  # fmt: skip
+    "tree": draw_tree,
+    "bush": draw_bush,
+    "rock": draw_rock,
+    "post": draw_post,
+    "lamp": draw_lamp,
+    "ball": draw_ball,
+    "balloon": draw_balloon,
+    "barrel": draw_barrel,
+    "crate": draw_crate,
+    "house": draw_house,
+    "car": draw_car,
+    "sign": draw_sign,
+    "flower": draw_flower,
+    "mushroom": draw_mushroom,
+    "chair": draw_chair,
+    "sofa": draw_sofa,
+    "table": draw_table,
+    "vase": draw_vase,
+    "clock": draw_clock,
+    "fence": draw_fence,
+    "cactus": draw_cactus,
+    "hydrant": draw_hydrant,
+    "fruit": draw_fruit,
+    "hanging": draw_hanging,
+    "cloud": draw_cloud,
+    "seaweed": draw_seaweed,
+    "coral": draw_coral,
+}
 HEIGHTS = {
     "tree": 1.0, "house": 0.9, "car": 0.5, "lamp": 0.8, "sign": 0.6, "post": 0.5, "cactus": 0.7, "coral": 0.6,
     "seaweed": 0.8, "hanging": 0.55, "table": 0.45, "chair": 0.5, "sofa": 0.42, "balloon": 0.6, "fence": 0.38,
     "barrel": 0.42, "crate": 0.4, "bush": 0.36, "rock": 0.3, "hydrant": 0.4, "vase": 0.4, "mushroom": 0.28,
-    "flower": 0.34, "ball": 0.26, "fruit": 0.22, "clock": 0.5, "cloud": 0.6,
+    "flower": 0.34, "ball": 0.26, "fruit": 0.22, "clock": 0.5, "cloud": 0.4,
 }  # fmt: skip
 """How tall each kind stands beside a tree."""
 PROPS = tuple(_KINDS)

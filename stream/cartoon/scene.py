@@ -46,7 +46,9 @@ class Drawing:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A drawing with its upper left corner at (x, y) of the frame; `identity` is None for what is no character."""
+    """A drawing with its upper left corner at (x, y) of the frame; `identity` is None for what is no
+    character.
+    """
 
     drawing: Drawing
     x: int
@@ -58,8 +60,8 @@ class Layer:
 class Truth:
     """A visible character: box xyxy in frame pixels, tight about its visible pixels; `visible` share 0..1.
 
-    Flags: `truncated` (touches the frame's edge), `occluded` (more than half of what is inside the frame is hidden
-    by something in front), `tiny` (lower than 6 % of the frame).
+    Flags: `truncated` (touches the frame's edge), `occluded` (more than half of what is inside the frame is
+    hidden by something in front), `tiny` (lower than 6 % of the frame).
     """
 
     identity: str

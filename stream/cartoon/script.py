@@ -14,12 +14,21 @@ from stream.errors import ConfigError
 
 Rng = np.random.Generator
 SIZES = {
-    "human": 1.0, "robot": 0.95, "creature": 0.95, "animal": 0.82, "quadruped": 0.7, "toddler": 0.68, "bird": 0.68,
-    "blob": 0.62, "flyer": 0.5,
-}  # fmt: skip
+    "human": 1.0,
+    "robot": 0.95,
+    "creature": 0.95,
+    "animal": 0.82,
+    "quadruped": 0.7,
+    "toddler": 0.68,
+    "bird": 0.68,
+    "blob": 0.62,
+    "flyer": 0.5,
+}
 """How tall each family stands beside the others."""
 KINDS = ("talk", "walk", "close", "action", "still", "empty")
-"""Kinds of shot: a conversation, a walk, a close-up, jumps and gestures, a single held drawing, an empty set."""
+"""Kinds of shot: a conversation, a walk, a close-up, jumps and gestures, a single held drawing, an empty
+set.
+"""
 _LIKELY = (0.38, 0.27, 0.11, 0.12, 0.07, 0.05)
 _MOST = {"talk": 4, "walk": 3, "close": 1, "action": 3, "still": 3, "empty": 0}
 
@@ -41,7 +50,8 @@ class Camera:
 
 @dataclass(frozen=True)
 class Shot:
-    """`frames` frames of one set: a world of `size` pixels painted from `seed`, a camera, actors and props in front.
+    """`frames` frames of one set: a world of `size` pixels painted from `seed`, a camera, actors and props
+    in front.
 
     `props` are (x, foot, height, seed) of what stands in front of the actors.
     """
@@ -85,8 +95,8 @@ class Script:
     ) -> Script:
         """Shots for `seconds` in which every member of the cast gets its share of the screen.
 
-        `look` is that of the sets; None takes the first character's. Raises ConfigError for a length, size or rate
-        that is not positive.
+        `look` is that of the sets; None takes the first character's. Raises ConfigError for a length, size
+        or rate that is not positive.
         """
         for name, value in (("seconds", seconds), ("width", width), ("height", height), ("fps", fps)):
             if not value > 0:

@@ -45,7 +45,8 @@ def render_episode(
     gop: int = 48,
     label_interval_s: float | None = None,
 ) -> Episode:
-    """Render an episode to `out` (an .mp4; or a folder, which gets `cartoon_<seed>.mp4`), with labels beside it.
+    """Render an episode to `out` (an .mp4; or a folder, which gets `cartoon_<seed>.mp4`), with labels beside
+    it.
 
     Args:
         seed: another seed is another cast, other sets and other action; the same seed gives the same frames.
@@ -116,12 +117,13 @@ def _check(characters: int, width: int, height: int, fps: int, gop: int, interva
         raise ConfigError(f"characters: expected 0 or more, got {characters}; ask for a cast of 1 or more")
     for name, value in (("width", width), ("height", height)):
         if value < 16 or value % 2:
+            near = max(16, value + value % 2)
             raise ConfigError(
-                f"{name}: expected an even number of at least 16 pixels, got {value}; try {max(16, value + value % 2)}"
+                f"{name}: expected an even number of pixels from 16 on, got {value}; try {near}"
             )
     for name, value in (("fps", fps), ("gop", gop)):
         if value < 1 or value != int(value):
-            raise ConfigError(f"{name}: expected a whole number of at least 1, got {value}")
+            raise ConfigError(f"{name}: expected a whole number of at least 1, got {value}; try 24")
     if interval is not None and not interval > 0:
         raise ConfigError(
             f"label_interval_s: expected a positive number of seconds, got {interval}; None labels every frame"
