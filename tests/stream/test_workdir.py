@@ -25,7 +25,7 @@ from stream.rows import FrameTable, SegmentRows
 from stream.tables import ClusterTable
 from stream.workdir import WorkFolder
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PATHS = [str(HERE.parents[1]), str(HERE)]  # what a process of its own needs to import us
 
 
