@@ -26,7 +26,7 @@ from stream.tables import ClusterTable
 from stream.workdir import WorkFolder
 
 HERE = Path(__file__).parents[1]
-PATHS = [str(HERE.parents[1]), str(HERE)]  # what a process of its own needs to import us
+PATHS = [str(HERE.parent), str(HERE)]  # what a process of its own needs to import us
 
 
 @pytest.fixture
