@@ -71,7 +71,9 @@ def run_demo(
 
     progress = progress or Quiet()
     progress.note(f"rendering {seconds:g} s of cartoon with {characters} characters ...")
-    episode = render_episode(Path(out), seed=seed, seconds=seconds, characters=characters)
+    episode = render_episode(
+        Path(out), seed=seed, seconds=seconds, characters=characters, label_interval_s=0.5
+    )
     work = Path(out) / "work"
     summary = run(episode.video, work, progress=progress)
     return DemoResult(episode.video, summary, evaluate_folder(work, episode.boxes_csv))

@@ -284,10 +284,12 @@ def test_twenty_kills_leave_whole_files_only(tmp_path: Path) -> None:
         assert writers.stdin is not None
         assert writers.stdout is not None
         assert writers.stdout.readline() == "ready\n"
-        for _ in range(20):
+        kills = 0
+        while kills < 20 or (kills < 80 and not (done > 20 and left)):  # a busy machine writes slowly
+            kills += 1
             print(work, 100_000, file=writers.stdin, flush=True)
             writer = int(writers.stdout.readline())
-            time.sleep(chance.uniform(0, 0.15))
+            time.sleep(chance.uniform(0, 0.01 * kills))
             os.kill(writer, signal.SIGKILL)
             assert int(writers.stdout.readline()) == signal.SIGKILL
             with WorkFolder.open(work, create=True) as folder:
