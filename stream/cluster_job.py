@@ -58,11 +58,11 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
     hashes = {info.notes.get("embedder") for info in folder.segments() if info.crops}
     if len(hashes) > 1:
         raise WorkdirError(
-            f"{folder.path}: its segments were embedded by {len(hashes)} different networks, whose vectors cannot"
+            f"{folder.path}: its segments were embedded by {len(hashes)} networks, whose vectors cannot"
             " be compared; run again over all its videos with one embedder, or use another folder"
         )
     crops = folder.crops()
-    if not len(crops):
+    if crops.embeddings is None or not len(crops):
         raise WorkdirError(
             f"{folder.path}: no crops to cluster; lower detector.score or crops.min_size and run again"
         )

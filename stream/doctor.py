@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.metadata
 import io
 import os
 import shutil
@@ -27,7 +27,7 @@ def examine() -> list[Check]:
     return [
         _machine(),
         *(
-            _guarded(f"decode {codec}", lambda codec=codec: _decodes(codec))
+            _guarded(f"decode {codec}", functools.partial(_decodes, codec))
             for codec in ("libx264", "mpeg2video", "libvpx-vp9")
         ),
         _guarded("default detector", lambda: _network("detector")),
