@@ -1,7 +1,8 @@
-"""Affinity propagation: one contract, several implementations, and the strength that sets the cluster count."""
+"""Affinity propagation: one contract, several implementations, and the strength that sets the count."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from numpy.typing import ArrayLike
@@ -78,6 +79,7 @@ def affinity_propagation(
         ValueError: a wrong shape, NaN, +inf, a number out of its range, an unknown device.
         TypeError: a similarity that is not real numbers.
     """
+    run: Callable[..., AffinityResult]
     if device == "cpu":
         from kernels.affinity.cpu import affinity_propagation as run
     elif device == "reference":

@@ -92,10 +92,10 @@ def _availability_rows(r, a, column, others, damping, start, stop):  # type: ign
 def _compile(function: Callable[..., None], signature: Any) -> Callable[..., None]:
     """Compile now, kept on disk where that can be done and without a word where it cannot."""
     try:
-        return numba.njit(signature, cache=True, nogil=True, fastmath=_FASTMATH)(function)  # type: ignore[no-any-return]
+        return numba.njit(signature, cache=True, nogil=True, fastmath=_FASTMATH)(function)
     except (RuntimeError, OSError) as error:  # no folder to write to, or a full one
         _log.debug("compiled code is not kept: %s", error)
-        return numba.njit(signature, nogil=True, fastmath=_FASTMATH)(function)  # type: ignore[no-any-return]
+        return numba.njit(signature, nogil=True, fastmath=_FASTMATH)(function)
 
 
 @functools.lru_cache(maxsize=2)

@@ -103,7 +103,7 @@ def check_similarity(similarity: ArrayLike) -> FloatArray:
         raise ValueError(f"similarity: expected a square matrix (N, N), got shape {array.shape}")
     if array.shape[0] == 0:
         raise ValueError("similarity: expected at least one point, got an empty matrix")
-    # isalignedstruct aside, numba wants aligned C order in native byte order
+    # what the compiled loops take
     array = np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "A"])
     return array
 
@@ -118,12 +118,13 @@ def _scan(similarity: FloatArray) -> tuple[float, float, float]:
     """(smallest finite, largest, mean of the finite) off the diagonal, checking each value."""
     values = off_diagonal(similarity)
     low, high, total, count = math.inf, -math.inf, 0.0, 0
-    for rows in row_blocks(*values.shape, similarity.itemsize):
+    for rows in row_blocks(len(values), values.shape[1], similarity.itemsize):
         block = values[rows]
         bottom, top = float(block.min()), float(block.max())  # NaN wins both
         if not top < math.inf:
-            j, l = np.argwhere(~(block < np.inf))[0]
-            i, k = divmod((rows.start + int(j)) * (values.shape[1] + 1) + int(l) + 1, similarity.shape[0])
+            row, column = np.argwhere(~(block < np.inf))[0]
+            flat = (rows.start + int(row)) * (values.shape[1] + 1) + int(column) + 1
+            i, k = divmod(flat, similarity.shape[0])
             raise ValueError(
                 f"similarity[{i}, {k}]: expected a finite number, or -inf for a pair that must not be "
                 f"linked, got {similarity[i, k]}"
@@ -209,7 +210,7 @@ class Watch:
         self.restart = False  # the next iteration begins with zero messages
         self.convergence_iter = convergence_iter
         self.n_iter = 0
-        self.exemplars: NDArray[np.bool_] | None = None
+        self.exemplars = np.zeros(len(problem.preference), np.bool_)
         self._still = 0
         self._seen: deque[int] = deque(maxlen=2 * self.WINDOW)
         self._returns = 0
@@ -222,7 +223,7 @@ class Watch:
         self.n_iter += 1
         self._since += 1
         self.restart = False
-        changed = self.exemplars is None or not np.array_equal(exemplars, self.exemplars)
+        changed = self.n_iter == 1 or not np.array_equal(exemplars, self.exemplars)
         self.exemplars = exemplars
         self._changed.append(changed)
         if not changed:

@@ -8,6 +8,7 @@ whose positive parts feed the next column sums. So an iteration reads S, R, A on
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -53,7 +54,7 @@ class _Passes:
         self.pool = pool
         self.pass_rows, self.availability_rows = kernels(str(dtype))
         bounds = np.linspace(0, n, min(n, _PARTS) + 1).astype(int).tolist()
-        self.parts = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self.parts = list(itertools.pairwise(bounds))
         self.scratch = np.empty((len(self.parts), 2, n), dtype)
         self.sums = np.empty((len(self.parts), n), np.float64)
         self.own = np.empty(n, dtype)

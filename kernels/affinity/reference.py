@@ -1,4 +1,4 @@
-"""Affinity propagation in NumPy, the equations as they stand (Frey & Dueck 2007): what the rest is held to."""
+"""Affinity propagation in NumPy, the equations as they stand (Frey & Dueck 2007); the rest is held to it."""
 
 from __future__ import annotations
 

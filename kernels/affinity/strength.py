@@ -283,10 +283,11 @@ def search_strength(
 ) -> SearchResult:
     """Find a strength whose number of clusters lies in ``clusters`` = (min, max), both included.
 
-    Starts where the map expects ``start`` clusters (None: the middle of the range), then closes in from both sides: too few clusters
-    raise the strength, too many lower it. Every probe goes on from the last one's messages; one that does
-    not converge tells nothing, and the next starts afresh elsewhere with more damping. Always ends: at the
-    first count inside, when the two sides touch (the count jumps over the range), or after ``max_probes``.
+    Starts where the map expects ``start`` clusters (None: the middle of the range), then closes in from
+    both sides: too few clusters raise the strength, too many lower it. Every probe goes on from the last
+    one's messages; one that does not converge tells nothing, and the next starts afresh elsewhere with more
+    damping. Always ends: at the first count inside, when the two sides touch (the count jumps over the
+    range), or after ``max_probes``.
 
     Raises:
         ValueError: min < 1, min > max, min > N, or what the similarity is refused for.
