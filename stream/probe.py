@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from fractions import Fraction
@@ -79,9 +80,12 @@ def describe(uri: str, name: str, timeout_s: float) -> Video:
             facts["timeout_s"] = timeout_s
             identity = f"{uri}\0{container.duration}\0{stream.width}x{stream.height}\0{stream.frames}"
             fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        rate = stream.average_rate or stream.guessed_rate or facts.get("packet_rate")
+        rates = (stream.average_rate, stream.guessed_rate)
+        rate = next(filter(None, rates if facts["pts"] else reversed(rates)), facts.get("packet_rate"))
         sar = Fraction(*facts["sar"]) if facts.get("sar") else None
-        width, height = upright_size(*squared_size(*facts["coded"], sar), facts["rotation"])
+        width, height = upright_size(
+            *squared_size(facts["coded"][0], facts["coded"][1], sar), facts["rotation"]
+        )
         return Video(
             name=name,
             uri=uri,
@@ -128,7 +132,7 @@ def _why_not(uri: str, error: BaseException, waited_s: float, timeout_s: float) 
             return f"{uri}: this is {what}, not a video; unpack or convert it first"
     if head and not any(byte < 9 or 13 < byte < 32 for byte in head):
         return f"{uri}: this is a text file, not a video; give the video itself"
-    return f"{uri}: FFmpeg finds no video in it ({reason(error)}); it is damaged or not a video, check that it plays"
+    return f"{uri}: FFmpeg finds no video in it ({reason(error)}); check that it plays"
 
 
 def _best_stream(uri: str, container: Any) -> tuple[Any, str]:
@@ -191,10 +195,8 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
                     if packet.is_keyframe:
                         keys.append(packet.pts)
             if decoding:
-                try:
+                with contextlib.suppress(av.error.FFmpegError, ValueError):
                     frames += context.decode(packet)
-                except (av.error.FFmpegError, ValueError):
-                    pass
                 decoding = len(frames) < LOOK_FRAMES
             enough = remote or len(keys) > 2
             if not decoding and (enough or packets >= LOOK_PACKETS or size >= LOOK_BYTES):
@@ -209,15 +211,17 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
     if not frames:
         raise SourceError(f"{uri}: none of its first pictures decodes; it is damaged, copy it again")
     first = frames[0]
-    start = stream.start_time
-    if start is None:
-        start = min(times) if times else 0
+    shown = [frame.pts for frame in frames]
+    # AVI has no presentation times; what FFmpeg makes up for it is wrong as soon as frames are reordered
+    timed = container.format.name != "avi" or not context.has_b_frames
+    timed = timed and missing <= packets * 0.02 and None not in shown and shown == sorted(set(shown))
+    start = shown[0] if timed else stream.start_time or 0
     sar = stream.sample_aspect_ratio
     facts: dict[str, Any] = {
         "format": container.format.name,
         "time_base": (base.numerator, base.denominator),
         "start": start,
-        "pts": missing == 0 or (missing < packets * 0.02 and keys == sorted(keys)),
+        "pts": timed,
         "jumps": has_clock_jumps(container.format.flags),
         "interlaced": any(frame.interlaced_frame for frame in frames),
         "rotation": int(first.rotation),

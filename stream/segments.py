@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ from stream.batches import Segment, Video
 from stream.decode.packets import PacketReader, has_clock_jumps, open_container
 from stream.probe import is_url
 
+MARGIN_PACKETS = 8  # between the place where reading starts and the keyframe that it is for
 SLACK_S = 1.0  # the last segment ends this much after the duration that the header claims
 
 
@@ -23,8 +25,8 @@ def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> li
     segments, segments are longer. Images are cut by their number, one a second.
 
     Transport and program streams are read through once, because their own clocks cannot be trusted to find a
-    place again; everything else is asked for its keyframes near each border. A live stream, or one that cannot
-    seek, is one segment without an end.
+    place again; everything else is asked for its keyframes near each border. A live stream, or one that
+    cannot seek, is one segment without an end.
 
     Args:
         segment_seconds: aimed at. Raising it makes fewer, longer segments.
@@ -55,7 +57,7 @@ def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> li
     last = Fraction(0)
     for key_s, entry in keys:
         border = math.ceil(key_s / interval) * interval
-        if border - last >= Fraction(segment_seconds) * Fraction(9, 10) and border < duration:
+        if border - last >= Fraction(segment_seconds) / 2 and border < duration:
             borders.append((float(border), entry))
             last = border
     starts = [(0.0, None), *borders]
@@ -96,8 +98,11 @@ def _scan(video: Video) -> tuple[_Keys, float]:
     keys: _Keys = []
     end = count = 0
     timed = facts.get("pts", True)
+    # reading starts two keyframes earlier: the first picture after a jump to a byte may be a torn one, and the
+    # demuxer then gives its time to the next; and a gradual refresh needs a whole round
+    places: deque[tuple[int, tuple[int, int]]] = deque()  # packet number, (byte, clock offset)
     with PacketReader(whole, lambda _: None) as reader:
-        places = timed and has_clock_jumps(reader.container.format.flags)
+        watched = timed and has_clock_jumps(reader.container.format.flags)
         for packet, pts, dts in reader.packets():
             count += 1
             time = pts if pts is not None else dts
@@ -105,11 +110,12 @@ def _scan(video: Video) -> tuple[_Keys, float]:
                 end = max(end, count * reader.frame_ticks)
                 continue
             end = max(end, time + reader.frame_ticks)
-            if packet.is_keyframe and packet.pos is not None and packet.pos >= 0:
-                entry = (packet.pos, reader.clock.offset) if places else None
-                if timed or dts is not None:
-                    keys.append((time * reader.time_base, entry))
+            if packet.is_keyframe and timed:
+                while len(places) > 2 and places[1][0] <= count - MARGIN_PACKETS:
+                    places.popleft()
+                far = len(places) > 1 and places[0][0] <= count - MARGIN_PACKETS
+                keys.append((time * reader.time_base, places[0][1] if far else None))
+                if watched and packet.pos is not None and packet.pos >= 0:
+                    places.append((count, (packet.pos, reader.clock.offset)))
         duration = float(end * reader.time_base)
-    if not timed:
-        keys = []
     return keys, duration

@@ -1,4 +1,4 @@
-"""From what a person names (files, folders, patterns, lists, addresses) to videos, and from videos to segments.
+"""From what a person names (files, folders, patterns, lists, addresses) to videos, each opened once.
 
 One unusable input never stops the others: it is told to ``on_bad`` with one sentence, and left out.
 """
@@ -27,7 +27,42 @@ IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif"])
 PLAYLIST_SUFFIXES = frozenset([".m3u", ".m3u8", ".txt"])
 #: What is looked for in folders; a file that is named itself is tried whatever its suffix.
 VIDEO_SUFFIXES = frozenset(
-    [".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mjpeg", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"]
+    f".{suffix}"
+    for suffix in (
+        *(
+            "3g2",
+            "3gp",
+            "asf",
+            "avi",
+            "divx",
+            "dv",
+            "f4v",
+            "flv",
+            "h264",
+            "h265",
+            "hevc",
+            "ivf",
+            "m1v",
+            "m2p",
+        ),
+        *(
+            "m2t",
+            "m2ts",
+            "m2v",
+            "m4v",
+            "mkv",
+            "mjpeg",
+            "mov",
+            "mp4",
+            "mpe",
+            "mpeg",
+            "mpg",
+            "mts",
+            "mxf",
+            "nut",
+        ),
+        *("ogm", "ogv", "qt", "rm", "rmvb", "tod", "trp", "ts", "vob", "webm", "wmv", "wtv", "y4m"),
+    )
 )
 MAX_PLAYLIST_DEPTH = 4
 
@@ -37,7 +72,7 @@ def find_videos(inputs: Sequence[str], *, on_bad: OnBad, timeout_s: float = 10) 
 
     Args:
         inputs: paths of videos and still images, folders (searched to any depth), glob patterns, playlists
-            (``.m3u``, ``.m3u8``, ``.txt``: one input a line, relative to the list), and URLs that FFmpeg opens.
+            (``.m3u``, ``.m3u8``, ``.txt``: one input a line, relative to the list), and URLs.
             The still images of one folder become one :class:`Video` of kind "images".
         on_bad: called with (what was named, why it cannot be used and what to do).
         timeout_s: how long a source may keep us waiting. Raising it is kinder to slow servers.
@@ -102,7 +137,7 @@ class _Walk:
         text = str(Path(text.removeprefix("file://")).expanduser()) if text.strip() else text
         if not text.strip():
             self.on_bad(text, "the input is empty; give a file, a folder or a URL")
-        elif os.path.isdir(text):
+        elif Path(text).is_dir():
             yield from self._folder(text)
         elif os.path.lexists(text):
             suffix = Path(text).suffix.lower()
@@ -114,7 +149,7 @@ class _Walk:
             elif self._new(os.path.realpath(text)):
                 yield text, []
         elif glob.has_magic(text):
-            found = sorted(glob.glob(text, recursive=True))
+            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
             if not found:
                 self.on_bad(text, "no file matches this pattern; check it, and quote it in the shell")
             for path in found:
@@ -140,7 +175,7 @@ class _Walk:
             subfolders.sort()
             images = []
             for name in sorted(files):
-                path = os.path.join(folder, name)
+                path = str(Path(folder, name))
                 suffix = Path(name).suffix.lower()
                 if name.startswith(".") or suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
                     continue
@@ -178,8 +213,8 @@ class _Walk:
         self._lists.append(real)
         try:
             for entry in entries:
-                absolute = is_url(entry) or os.path.isabs(entry) or entry.startswith(("~", "file://"))
-                yield from self._one(entry if absolute else os.path.join(os.path.dirname(path), entry), loose)
+                absolute = is_url(entry) or entry.startswith(("~", "file://"))
+                yield from self._one(entry if absolute else str(Path(path).parent / entry), loose)
         finally:
             self._lists.pop()
 
@@ -205,7 +240,7 @@ def _describe_images(folder: str, files: list[str], names: _Names, on_bad: OnBad
                     size = (width, height)
                 image.verify()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            empty = os.path.exists(path) and os.path.getsize(path) == 0
+            empty = Path(path).is_file() and Path(path).stat().st_size == 0
             on_bad(path, f"the image is {'empty' if empty else 'damaged or not an image'}; copy it again")
         else:
             good.append(path)

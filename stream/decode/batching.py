@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -29,11 +29,11 @@ def _silent(_: str) -> None:
 
 def decode_segment(
     segment: Segment, config: Config, *, note: Callable[[str], None] = _silent
-) -> Iterator[FrameBatch]:
+) -> Generator[FrameBatch, None, None]:
     """Decode the sampled frames of a segment, in batches of at most ``config.batch_size`` pictures.
 
-    A frame that shows the picture delivered last is not delivered again: it becomes an entry of ``held`` in the
-    batch that holds its picture. Closing the generator closes the decoder.
+    A frame that shows the picture delivered last is not delivered again: it becomes an entry of ``held``,
+    always in the batch that has its picture. Closing the generator closes the decoder.
 
     Args:
         segment: from :func:`stream.sources.plan_segments`.
@@ -64,7 +64,9 @@ def decode_segment(
         )
 
 
-def _images(segment: Segment, config: Config, note: Callable[[str], None]) -> Iterator[FrameBatch]:
+def _images(
+    segment: Segment, config: Config, note: Callable[[str], None]
+) -> Generator[FrameBatch, None, None]:
     batch = _Batch(segment, config.batch_size)
     for number, (position, picture) in enumerate(image_frames(segment, note)):
         if batch.full or not batch.fits(picture):
@@ -73,7 +75,9 @@ def _images(segment: Segment, config: Config, note: Callable[[str], None]) -> It
     yield from batch.take()
 
 
-def _video(segment: Segment, config: Config, note: Callable[[str], None]) -> Iterator[FrameBatch]:
+def _video(
+    segment: Segment, config: Config, note: Callable[[str], None]
+) -> Generator[FrameBatch, None, None]:
     video = segment.video
     painter = Painter(video, config.threads or 2)
     scan = Scan(config.held, config.shot)

@@ -1,8 +1,9 @@
 """High dynamic range to the ordinary range: PQ and HLG pictures as a good SDR grade would show them.
 
-Transfer functions: ITU-R BT.2100-2 (PQ EOTF, HLG inverse OETF and OOTF at 1000 cd/m2). Roll-off of highlights:
-the Hermite knee of ITU-R BT.2390-10 section 5.4, applied in PQ code values to the largest of R, G and B, so that
-hue stays. Reference white (203 cd/m2, ITU-R BT.2408) comes out a little below SDR white, and 1000 cd/m2 as white.
+Transfer functions: ITU-R BT.2100-2 (PQ EOTF, HLG inverse OETF and OOTF at 1000 cd/m2). Highlights roll off by
+the Hermite knee of ITU-R BT.2390-10 section 5.4, applied in PQ code values to the largest of R, G and B, so
+that hue stays. Reference white (203 cd/m2, ITU-R BT.2408) comes out a little below SDR white, and 1000 cd/m2
+as white.
 """
 
 from __future__ import annotations

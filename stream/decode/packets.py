@@ -25,11 +25,12 @@ Note = Callable[[str], None]
 JUMP_FORWARD_S = 10.0
 JUMP_BACK_S = 0.1
 READ_TIMEOUT_S = 20.0
+TORN_PACKETS = 4  # packets after a jump to a byte whose times are not trusted
 READ_ERRORS = 20  # read errors in a row after which the rest of a file is given up
 
 #: Codecs whose keyframes need nothing of what the decoder saw before.
 CLEAN_RESTART = frozenset(
-    ["mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "prores", "theora", "ffv1", "dnxhd"]
+    ("mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "prores", "theora")
 )
 
 
@@ -177,12 +178,21 @@ class PacketReader:
         segment: where to start: at the last keyframe not after ``start_s``, or before.
         note: called with a sentence for everything that was damaged.
         from_start: do not seek.
+        preroll_s: start this much earlier than needed, for pictures that refresh gradually.
 
     Raises:
         SourceError: the file cannot be opened any more, or the stream is gone.
     """
 
-    def __init__(self, segment: Segment, note: Note, *, from_start: bool = False, threads: int = 0) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        note: Note,
+        *,
+        from_start: bool = False,
+        preroll_s: float = 0.0,
+        threads: int = 0,
+    ) -> None:
         self.video: Video = segment.video
         self.segment = segment
         self.note = note
@@ -209,7 +219,7 @@ class PacketReader:
             )
             self.at_start = True
             if not from_start and segment.start_s > 0:
-                self._seek()
+                self._seek(preroll_s)
         except BaseException as error:
             self.container.close()
             if isinstance(error, IndexError | AttributeError):
@@ -228,7 +238,7 @@ class PacketReader:
     def close(self) -> None:
         self.container.close()
 
-    def _seek(self) -> None:
+    def _seek(self, preroll_s: float) -> None:
         """Go to a keyframe presented at or before the segment's start; check it, and go further back."""
         if self.segment.entry is not None:
             position, offset = self.segment.entry
@@ -238,7 +248,7 @@ class PacketReader:
             return
         want = int(self.segment.start_s / self.time_base)
         for back_s in (0.0, 1.0, 10.0, 60.0, 600.0):
-            target = want - int(back_s / self.time_base)
+            target = want - int((back_s + preroll_s) / self.time_base)
             if target <= 0:
                 break
             try:
@@ -246,12 +256,11 @@ class PacketReader:
                 first = next((p for p in self.container.demux(self.stream) if p.size), None)
             except (av.error.FFmpegError, OSError):
                 break
-            key = None if first is None else first.pts
-            if first is not None and first.is_keyframe and key is not None:
-                if key + self.clock.offset <= want:
-                    self.container.seek(target - self.clock.offset, stream=self.stream)
-                    self.at_start = False
-                    return
+            key = first.pts if first is not None and first.is_keyframe else None
+            if key is not None and key + self.clock.offset <= want:
+                self.container.seek(target - self.clock.offset, stream=self.stream)
+                self.at_start = False
+                return
         # nothing trustworthy: read from the start
         self.container.close()
         self.__init__(  # type: ignore[misc]
@@ -265,6 +274,7 @@ class PacketReader:
             SourceError: a live source stopped answering.
         """
         errors = 0
+        torn = 0 if self.at_start or self.segment.entry is None else TORN_PACKETS
         while True:
             try:
                 for packet in self.container.demux(self.stream):
@@ -272,6 +282,10 @@ class PacketReader:
                     if packet.size == 0:
                         continue
                     pts, dts = self.clock.map(packet.pts, packet.dts)
+                    torn -= 1
+                    if torn > 0 or (torn == 0 and not packet.is_keyframe):
+                        torn = max(torn, 1)  # goes on until a keyframe
+                        continue
                     packet.pts, packet.dts = pts, dts
                     yield packet, pts, dts
                 break

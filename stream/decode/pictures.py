@@ -1,4 +1,4 @@
-"""From a decoded frame to the picture people see: RGB of the right matrix and range, square pixels, upright."""
+"""From a decoded frame to the picture people see: right matrix and range, square pixels, upright."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ class Painter:
             threads=self.threads,
             **_source(frame),
         )
-        picture = converted.to_ndarray()
+        picture: Any = converted.to_ndarray()
         return hdr.to_sdr(picture, kind) if kind else picture
 
     def small(self, frame: Frame, block: int) -> Picture:
-        """The frame averaged over ``block`` x ``block`` pixels, RGB; neither squared nor turned, not tone-mapped."""
-        return self._small.reformat(
+        """The frame averaged over ``block`` x ``block`` pixels: RGB, as coded, not squared or turned."""
+        small: Any = self._small.reformat(
             frame,
             width=max(1, frame.width // block),
             height=max(1, frame.height // block),
@@ -116,6 +116,7 @@ class Painter:
             threads=1,
             **_source(frame),
         ).to_ndarray()
+        return small
 
 
 def _source(frame: Frame) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Two ways lead to the same frames:
 
-- ``packets``: :class:`~stream.decode.sampling.PacketPicker` says what to feed. Pictures that nothing refers to
-  are skipped in the decoder (``skip_frame=NONREF``, set per packet: frame threads copy it with each packet),
+- ``packets``: :class:`~stream.decode.sampling.PacketPicker` says what to feed. Pictures that nothing
+  refers to are skipped in the decoder (``skip_frame=NONREF``, set per packet: frame threads copy it with each packet),
   and groups of pictures without a target are not fed at all.
 - ``whole``: every packet is decoded and frames are chosen by the times the decoder gives them. For streams
   whose packets carry no presentation times, for interlaced ones (a frame needs its neighbours), and wherever
@@ -12,7 +12,9 @@ Two ways lead to the same frames:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -31,7 +33,7 @@ Frame = Any  # av.VideoFrame
 
 @dataclass(frozen=True)
 class Taken:
-    """A decoded frame, in presentation order. ``sampled`` False: only looked at, to find where shots begin."""
+    """A decoded frame, in order. ``sampled`` False: only looked at, to find where shots begin."""
 
     frame: Frame
     time: float
@@ -71,7 +73,9 @@ class _Damage:
             note(f"{self.packets} damaged packets were skipped")
 
 
-def sampled_frames(segment: Segment, config: Config, plan: DecodePlan, note: Note) -> Iterator[Taken]:
+def sampled_frames(
+    segment: Segment, config: Config, plan: DecodePlan, note: Note
+) -> Generator[Taken, None, None]:
     """Frames of a video segment in presentation order.
 
     Raises:
@@ -160,13 +164,16 @@ def _whole(
     """Every frame is decoded; frames up to and including time ``after`` have been delivered already."""
     facts = segment.video.facts
     from_start = not facts.get("pts", True) and segment.entry is None
-    with PacketReader(segment, note, from_start=from_start, threads=config.threads) as reader:
+    preroll = 2 * facts.get("gop_s", 0.0) + 1.0
+    with PacketReader(
+        segment, note, from_start=from_start, preroll_s=preroll, threads=config.threads
+    ) as reader:
         time_base = reader.time_base
         rule = _rule(segment, config, time_base)
         scene = config.sampling == "scene"
         keys = config.sampling == "keyframes"
         deinterlacer = Deinterlacer()
-        stamps = _Stamps(reader.frame_ticks)
+        stamps = _Stamps(reader.frame_ticks, config.threads or os.cpu_count() or 1, facts.get("pts", True))
 
         def choose(frames: list[Frame]) -> Iterator[Taken]:
             for frame in frames:
@@ -201,18 +208,34 @@ def _whole(
 
 
 class _Stamps:
-    """Presentation times of decoded frames that carry none: frames come out in order, one per packet, so the
-    n-th frame has the n-th smallest decoding time (AVI, raw streams)."""
+    """Presentation times of decoded frames that carry none (AVI, raw streams).
 
-    def __init__(self, frame_ticks: int) -> None:
+    Frames come out in the order of presentation, one for each packet, so the n-th frame out has the n-th
+    decoding time that went in. A packet that gave no frame is noticed when times fall behind what the decoder
+    can hold back, and left out.
+    """
+
+    MOST_HELD = 32  # frames a decoder holds back at most: reordering and one for each thread
+
+    def __init__(self, frame_ticks: int, threads: int, trusted: bool) -> None:
         self._step = max(1, frame_ticks)
         self._last: int | None = None
+        self._trusted = trusted
+        self._open: deque[int] = deque()
+        self._limit = self.MOST_HELD + threads
 
     def fed(self, dts: int | None) -> None:
         """A packet was handed to the decoder."""
+        if dts is not None:
+            self._open.append(dts)
+            if len(self._open) > self._limit:
+                self._open.popleft()
 
     def time_of(self, frame: Frame) -> int | None:
-        pts: int | None = frame.pts if frame.pts is not None else frame.dts
+        """Ticks, or None for a frame that is not later than the one before it."""
+        pts: int | None = frame.pts if self._trusted else None
+        if pts is None and self._open:
+            pts = self._open.popleft()
         if pts is None:
             pts = 0 if self._last is None else self._last + self._step
         if self._last is not None and pts <= self._last:
