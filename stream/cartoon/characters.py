@@ -45,7 +45,7 @@ def draw_character(character: Character, pose: Pose, height_px: float, supersamp
         line,
         character.look.shading,
         character.look.fur / unit,
-        6 if height_px < 220 else 14,
+        8 if height_px < 220 else 18,
     )
     face = build(canvas, character, pose)
     stretch = (1.0 - pose.stretch * 0.6, 1.0 + pose.stretch)
@@ -82,8 +82,10 @@ def _standing(character: Character) -> tuple[float, float]:
     canvas = Canvas((0, 0, 0), 0.0)
     build(canvas, character, Pose())
     _, top, _, bottom = canvas.bounds()
-    height = max(1e-3, bottom - top)
-    return 1.0 / height, character.look.line * height
+    look = character.look
+    # Ink goes round the whole figure and fur stands on end: both count as height.
+    height = max(1e-3, bottom - top) * (1.0 + 2.0 * look.line + look.fur)
+    return 1.0 / height, look.line * height
 
 
 @lru_cache(maxsize=64)

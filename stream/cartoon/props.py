@@ -115,7 +115,7 @@ def draw_prop(kind: str, rng: Rng, height: float, look: Look | None = None) -> N
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {', '.join(PROPS)}, got {kind!r}")
     look = look or Look.random(rng)
-    canvas = Canvas(look.ink, look.line * 1.1, look.shading, look.fur * 1.5, 6 if height < 120 else 14)
+    canvas = Canvas(look.ink, look.line * 1.1, look.shading, look.fur * 1.5, 8 if height < 120 else 18)
     _KINDS[kind](canvas, rng)
     image, _, _ = canvas.paint(max(2.0, height), supersample=2 if height < 400 else 1)
     image = image.crop(image.getchannel("A").getbbox())

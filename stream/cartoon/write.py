@@ -126,7 +126,7 @@ def _check(characters: int, width: int, height: int, fps: int, gop: int, interva
             raise ConfigError(f"{name}: expected a whole number of at least 1, got {value}; try 24")
     if interval is not None and not interval > 0:
         raise ConfigError(
-            f"label_interval_s: expected a positive number of seconds, got {interval}; None labels every frame"
+            f"label_interval_s: expected seconds over 0, got {interval}; None labels every frame"
         )
 
 
