@@ -7,6 +7,7 @@ shorter one, not an error.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from stream.report.record import from_record, number, records, text
 from stream.report.select import alike, coarser, frame_steps, spans, spread, together
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
+
+_PORTION = 50_000  # crops whose embeddings are read together
 
 
 @dataclass(frozen=True)
@@ -308,8 +311,8 @@ def _centres(folder: WorkFolder, crops: CropTable, shown: Sequence[_Group]) -> t
     """(C, D) sums of embeddings, and (C,) the mean cosine of a cluster's crops to its centre."""
     group_of = {str(crops.crop_id[row]): c for c, g in enumerate(shown) for row in g.rows}
     sums: Array | None = None
-    for video in dict.fromkeys(str(v) for v in crops.video):  # one at a time: an archive does not fit
-        part = folder.crops(embeddings=True, videos=[video])
+    for videos in _portions(crops):
+        part = folder.crops(embeddings=True, videos=videos)
         if part.embeddings is None or not len(part):
             continue
         owner = np.array([group_of.get(str(i), -1) for i in part.crop_id])
@@ -321,6 +324,19 @@ def _centres(folder: WorkFolder, crops: CropTable, shown: Sequence[_Group]) -> t
     # the mean cosine of unit vectors to the direction of their sum is the sum's length over their number
     usual = np.linalg.norm(sums, axis=1) / np.array([max(1, len(g.rows)) for g in shown])
     return sums, usual
+
+
+def _portions(crops: CropTable) -> list[list[str]]:
+    """Videos in groups of about ``_PORTION`` crops: the embeddings of an archive do not fit in memory."""
+    found: list[list[str]] = []
+    filled = _PORTION
+    for video, many in Counter(str(v) for v in crops.video).items():
+        if filled + many > _PORTION:
+            found.append([])
+            filled = 0
+        found[-1].append(video)
+        filled += many
+    return found
 
 
 def _when(crops: CropTable, axis: _Axis) -> Array:

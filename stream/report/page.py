@@ -21,6 +21,8 @@ from stream.report.words import clock, count, data_uri, esc, lasting, rate
 
 _SHEET_VIDEOS = 12  # lanes in a character's own sheet
 _PATH_UNITS = 1_000_000  # largest x of the time line: SVG computes in float32
+_DENSE = 24  # characters, from which on the lanes are lower
+_LINE_UP = 5  # faces beside the title
 _LANE = 10  # height of a lane in its own units
 
 
@@ -78,7 +80,8 @@ def _summary(data: ReportData) -> str:
     if len(data.videos) > 1:
         tiles.append(("Videos", count(len(data.videos)), ""))
     if data.videos:
-        tiles.append(("Video", clock(data.total_s), "h" if data.total_s >= 3600 else "min"))
+        long = data.total_s >= 3600
+        tiles.append(("Video", clock(data.total_s / 60 if long else data.total_s), "h" if long else "min"))
     if data.frames is not None:
         tiles.append(("Frames", count(data.frames), "looked at"))
     if data.detections is not None:
@@ -93,10 +96,25 @@ def _summary(data: ReportData) -> str:
         for label, value, unit in tiles
     )
     return (
-        f'<section id="top" class="summary"><p class="when">{esc(data.started) or "celstream report"}</p>'
+        f'<section id="top" class="summary">{_lineup(data)}'
+        f'<p class="when">{esc(data.started) or "celstream report"}</p>'
         f"<h1>{esc(_headline(data))}</h1><p class='lead'>{_lead(data)}</p>"
         f'<dl class="figures">{figures}</dl></section>'
     )
+
+
+def _lineup(data: ReportData) -> str:
+    """The first faces, as a greeting; the cards below say the same to those who cannot see them."""
+    if len(data.cast) < 2:
+        return ""
+    faces = [
+        f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{_hue(c.number - 1)}">'
+        f"{_icon(c)}</a>"
+        for c in data.cast[:_LINE_UP]
+    ]
+    if len(data.cast) > _LINE_UP:
+        faces.append(f"<i>+{len(data.cast) - _LINE_UP}</i>")
+    return f'<div class="lineup" aria-hidden="true">{"".join(reversed(faces))}</div>'
 
 
 def _lead(data: ReportData) -> str:
@@ -191,7 +209,7 @@ def _chip(cluster: Cluster) -> str:
 def _icon(cluster: Cluster) -> str:
     if not cluster.icon:
         return '<span class="icon"></span>'
-    return f'<img class="icon" src="{data_uri(cluster.icon)}" width="36" height="36" alt="">'
+    return f'<img class="icon" src="{data_uri(cluster.icon)}" width="96" height="96" alt="">'
 
 
 def _scale(data: ReportData) -> float:
@@ -256,9 +274,10 @@ def _timeline(data: ReportData) -> str:
     videos = ",".join(f"{v.offset_s:.2f} {v.duration_s:.2f}" for v in data.videos)
     names = "".join(f"<li>{esc(v.name)}</li>" for v in data.videos)
     intro = "When each character is on screen."
+    dense = " dense" if len(data.cast) > _DENSE else ""
     return (
         f'<div class="section-head"><h2>Time line</h2><p>{intro}</p>{chooser}</div>'
-        f'<div id="lanes" class="lanes" data-scale="{_scale(data):.9g}" data-total="{data.total_s:.3f}"'
+        f'<div id="lanes" class="lanes{dense}" data-scale="{_scale(data):.9g}" data-total="{data.total_s:.3f}"'
         f' data-videos="{videos}"><div class="bands" id="bands" aria-hidden="true"></div>'
         f'<ol>{lanes}</ol><div class="ticks" id="ticks" aria-hidden="true"></div>'
         f'<div class="cursor" id="cursor" hidden></div></div><ol id="video-names" hidden>{names}</ol>'
@@ -274,9 +293,10 @@ def _shots(data: ReportData, name: str, pictures: tuple[Picture, ...]) -> str:
             details.insert(0, "the exemplar")
         elif p.similarity is not None:
             details.append(f"similarity to the exemplar {p.similarity:.2f}")
-        mark = ' class="exemplar"' if p.is_exemplar else ""
+        ratio = min(2.4, max(0.45, p.width / p.height))
         shots.append(
-            f'<li{mark}><button type="button" class="shot" data-video="{p.video}" data-time="{p.time_s:.3f}"'
+            f'<li style="--r:{ratio:.2f}"><button type="button" class="shot"'
+            f' data-video="{p.video}" data-time="{p.time_s:.3f}"'
             f' data-where="{esc(_where(data, p))}" data-details="{esc(" · ".join(details))}">'
             f"{_img(p, words)}<span>{clock(p.time_s)}</span></button></li>"
         )

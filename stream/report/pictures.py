@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 # longest side in pixels and JPEG quality, best first: the first that fits the budget is taken
 LADDER = ((256, 82), (208, 80), (168, 78), (128, 75), (96, 70))
-ICON_EDGE = 72
+ICON_EDGE = 96
 _PROBES = 12
 
 
@@ -33,9 +33,9 @@ def shrink(jpeg: bytes, edge: int, quality: int) -> Small | None:
         with Image.open(io.BytesIO(jpeg)) as opened:
             opened.draft("RGB", (edge, edge))
             image = opened.convert("RGB")
-        image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+        image.thumbnail((edge, edge), Image.Resampling.BICUBIC)
         out = io.BytesIO()
-        image.save(out, "JPEG", quality=quality, optimize=True)
+        image.save(out, "JPEG", quality=quality)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return Small(out.getvalue(), image.width, image.height)
@@ -50,7 +50,7 @@ def icon(jpeg: bytes) -> bytes:
         left, top = (image.width - side) // 2, (image.height - side) // 5
         square = image.crop((left, top, left + side, top + side)).resize((ICON_EDGE, ICON_EDGE))
         out = io.BytesIO()
-        square.save(out, "JPEG", quality=78, optimize=True)
+        square.save(out, "JPEG", quality=80)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return b""
     return out.getvalue()
