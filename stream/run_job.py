@@ -326,11 +326,17 @@ class _Run:
             "device": "cpu" if "CPU" in stations.embed.description else "cuda",
             "models": stations.models,
             "stations": self._station_totals(),
-            "videos": [_described(segment.video) for segment in segments if segment.start_s == 0],
+            "videos": self._videos(segments, {info.video for info in infos}),
             "config": self.config.model_dump(mode="json"),
         }
         self.folder.write_run(record)
         return summary
+
+    def _videos(self, segments: Sequence[Segment], present: set[str]) -> list[dict[str, Any]]:
+        """This run's videos, and those that earlier runs left in the folder."""
+        described = {v["name"]: v for v in self.folder.read_run().get("videos", []) if v["name"] in present}
+        described |= {segment.video.name: _described(segment.video) for segment in segments}
+        return [described[name] for name in sorted(described)]
 
     def _station_totals(self) -> dict[str, dict[str, float]]:
         """Work of every station for all segments in the folder, whichever run did them."""
