@@ -17,7 +17,7 @@ from engines.nets.blocks import ConvNorm, PoolPyramid, SplitStage
 STRIDES = (8, 16, 32)
 WIDTHS = (16, 32, 48, 96, 192)  # channels at strides 2, 4, 8, 16, 32
 NECK = 48
-LOG_SIZE_LIMIT = 6.0  # exp(6) * 8 px is far beyond any input; keeps exp finite in half precision
+LOG_SIZE_LIMIT = 4.0  # a side reaches at most exp(4) = 55 cells from its cell: 437 px at stride 8, 1747 at 32
 
 
 class Yolo(nn.Module):

@@ -26,10 +26,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from engines.nets.yolo import NECK, WIDTHS, Yolo, parameter_count
 from engines.train.export import export_detector
+from engines.train.looks import CELL
 from engines.train.losses import LossSettings, detection_loss
 from engines.train.material import Bank, build_bank
 from engines.train.measure import average_precision, decode
-from engines.train.scenes import CELL, MAX_BOXES, SceneMaker, SceneSettings
+from engines.train.scenes import MAX_BOXES, SceneMaker, SceneSettings
 from stream.errors import ConfigError
 
 VERSION = "1"
@@ -322,9 +323,12 @@ def train(
 def _checkpoint(trainer: Trainer, maker: SceneMaker, path: Path, out: Path) -> dict[str, float]:
     trainer.save(path)
     figures = watch(trainer.mean, maker)
-    worst = export_detector(
-        trainer.mean, out, VERSION, {"steps": str(trainer.steps_done), "seed": str(trainer.seed)}
-    )
+    extra = {"steps": str(trainer.steps_done), "seed": str(trainer.seed)}
+    try:
+        worst = export_detector(trainer.mean, out, VERSION, extra)
+    except RuntimeError as error:  # hours of training must not end over one bad export
+        _say(str(error))
+        worst = math.inf
     _say(f"checkpoint at step {trainer.steps_done}: {figures}, ONNX differs by {worst:.1e}")
     with (path.parent / "history.jsonl").open("a") as log:
         log.write(json.dumps({"step": trainer.steps_done, "minutes": trainer.seconds / 60, **figures}) + "\n")

@@ -160,9 +160,9 @@ def detection_loss(
     score_loss = (F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * judge).sum() / norm
     if len(rows):
         _, overlap = giou(boxes[rows, cols], match[:, 1:])
-        share = target[rows, cols] * trust
         # Cells that start far off have target 0 yet must learn where the box is, hence the floor.
-        box_loss = ((1 - overlap) * share.clamp(min=0.05)).sum() / norm
+        share = target[rows, cols].clamp(min=0.05) * trust
+        box_loss = ((1 - overlap) * share).sum() / norm
     else:
         box_loss = boxes.sum() * 0
     return LossParts(score_loss + s.box_weight * box_loss, score_loss, box_loss, len(rows))

@@ -86,14 +86,16 @@ class Shelf:
 # Notes of a sprite: kind, whether its face is known, the face's box (NaN: none shown), its source.
 SPRITE_NOTES = 7
 SOURCES = ("creature", "cartoon", "art", "film")
+FILM_BOXES = 8
+FILM_NOTES = FILM_BOXES * 4 + 2
 
 
 @dataclass(frozen=True)
 class Bank:
     """All material: ``sprites`` premultiplied RGBA, ``backdrops`` RGB, ``films`` RGB + knowledge channel.
 
-    A film picture has 4 channels: RGB and 255 where nothing is known (else 0); its notes are up to four
-    boxes xyxy, NaN where there are fewer, and a 1 at the end if its window was registered.
+    A film picture has 4 channels: RGB and 255 where nothing is known (else 0); its notes are up to eight
+    boxes xyxy, NaN where there are fewer, 1 if its window was registered, and the trust in the boxes 0..1.
     """
 
     sprites: Shelf
@@ -159,6 +161,19 @@ def cartoon_sprites(count: int, seed: int) -> Shelf:
     return Shelf.of(each(), SPRITE_NOTES)
 
 
+def cartoon_things(count: int, seed: int) -> Shelf:
+    """Trees, furniture, cars and other things of :mod:`stream.cartoon`, never to be boxed."""
+    from stream.cartoon.props import PROPS, draw_prop
+
+    def each() -> Iterable[tuple[Bytes, list[float]]]:
+        for i in range(count):
+            rng = np.random.default_rng((CARTOON_SEED + seed, 5, i))
+            pixels, scale = premultiplied(draw_prop(PROPS[i % len(PROPS)], rng, 140.0))
+            yield pixels, _note(THING, "cartoon", True, None, scale)
+
+    return Shelf.of(each(), SPRITE_NOTES)
+
+
 def art_sprites(folder: Path) -> Shelf:
     """Hand-drawn sprites: characters with unknown faces; ``*-death`` are puffs of smoke, that is things."""
 
@@ -214,13 +229,46 @@ def film_shelf(files: list[Path], say: Callable[[str], None]) -> Shelf:
                 veil = np.kron(frame.unknown, np.full((4, 4), 255, np.uint8)).astype(np.uint8)
                 full = np.full((h, w), 255, np.uint8)
                 full[: veil.shape[0], : veil.shape[1]] = veil[:h, :w]
-                boxes = np.full((4, 4), np.nan, np.float32)
-                boxes[: len(frame.boxes)] = frame.boxes[:4]
                 count += 1
-                yield np.dstack([frame.image, full]), [*boxes.ravel(), float(frame.registered)]
+                yield np.dstack([frame.image, full]), film_note(frame.boxes, frame.registered, 0.5)
             say(f"{file.name}: {count} frames")
 
-    return Shelf.of(each(), 17)
+    return Shelf.of(each(), FILM_NOTES)
+
+
+def film_note(boxes: NDArray[np.float32], registered: bool, trust: float) -> list[float]:
+    """Notes of a film picture, as :class:`Bank` says; boxes beyond the eighth are left out."""
+    rows = np.full((FILM_BOXES, 4), np.nan, np.float32)
+    rows[: len(boxes)] = boxes[:FILM_BOXES]
+    return [*rows.ravel().tolist(), float(registered), trust]
+
+
+def episode_shelf(episodes: int, seed: int, seconds: int = 24) -> Shelf:
+    """Whole frames of drawn episodes, one per second, with their true boxes; none of the demo's seeds."""
+    from stream.cartoon.characters import make_cast
+    from stream.cartoon.episode import render_frames
+    from stream.cartoon.script import Script
+
+    def each() -> Iterable[tuple[Bytes, list[float]]]:
+        for i in range(episodes):
+            number = CARTOON_SEED + seed * 1000 + i
+            width, height = ((320, 180), (320, 180), (256, 192))[i % 3]
+            cast = make_cast(4 + i % 5, number)
+            script = Script.random(cast, number, seconds=seconds, width=width, height=height, fps=1)
+            for image, truths in render_frames(script):
+                veil = np.zeros((height, width, 1), np.uint8)
+                boxes = []
+                for truth in truths:
+                    if truth.visible < 0.3 or truth.box[3] - truth.box[1] < 10:
+                        x1, y1, x2, y2 = (int(v) for v in truth.box)
+                        veil[max(0, y1 - 2) : y2 + 2, max(0, x1 - 2) : x2 + 2] = 255
+                    else:
+                        boxes.append(truth.box)
+                note = film_note(np.array(boxes, np.float32).reshape(-1, 4), True, 1.0)
+                if len(boxes) <= FILM_BOXES:
+                    yield np.dstack([image, veil]), note
+
+    return Shelf.of(each(), FILM_NOTES)
 
 
 def build_bank(
@@ -243,8 +291,8 @@ def build_bank(
     say(f"{len(sprites[0])} creatures and things")
     grounds = []
     if cartoons:
-        sprites.append(cartoon_sprites(cartoons, seed))
-        say(f"{len(sprites[-1])} cel characters")
+        sprites += [cartoon_sprites(cartoons, seed), cartoon_things(cartoons // 8, seed)]
+        say(f"{len(sprites[-2])} cel characters, {len(sprites[-1])} cel things")
     if backdrops:
         grounds.append(cartoon_backdrops(backdrops, seed))
         say(f"{len(grounds[-1])} painted backgrounds")
@@ -257,5 +305,8 @@ def build_bank(
     grounds.append(plain_backdrops(max(40, backdrops // 2 or 120), seed))
     kinds = (".mp4", ".mkv", ".webm", ".ogv", ".mpg")
     files = [f for f in sorted(media.iterdir()) if f.suffix in kinds] if media is not None else []
-    films = film_shelf(files, say)
-    return Bank(Shelf.join(sprites), Shelf.join(grounds), films)
+    films = [film_shelf(files, say)]
+    if cartoons:
+        films.append(episode_shelf(cartoons // 100, seed))
+        say(f"{len(films[-1])} frames of drawn episodes")
+    return Bank(Shelf.join(sprites), Shelf.join(grounds), Shelf.join(films))

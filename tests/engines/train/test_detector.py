@@ -1,0 +1,152 @@
+"""Training learns, stops, goes on exactly where it was, and exports what torch computes."""
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from engines.nets.yolo import Yolo, parameter_count
+from engines.train.detector import RECIPES, Trainer, batch_of, main, prepare, spread_ignore, train
+from engines.train.export import compare, export_detector
+from engines.train.material import Bank
+from engines.train.measure import average_precision, decode
+from engines.train.scenes import SceneMaker, SceneSettings
+from stream.errors import ConfigError
+
+TINY = replace(
+    RECIPES["tiny"],
+    creatures=12,
+    batch=4,
+    sizes=((96, 160, 1.0),),
+    warmup=10,
+    average=0.9,
+    rate=4e-3,
+    scenes=SceneSettings(film=0, broken_film=0, most=2, smallest=0.35, largest=0.9, empty=0),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(TINY, 0, tmp_path_factory.mktemp("scratch"), None, None)
+
+
+def test_the_default_net_is_small():
+    assert 1.0e6 < parameter_count(Yolo()) < 2.0e6
+
+
+def test_training_learns_four_pictures_by_heart(folder: Path):
+    torch.set_num_threads(1)
+    maker = SceneMaker(Bank.load(folder), 0, TINY.scenes)
+    images, truth, ignore = batch_of(maker, TINY, 0, 0)
+    trainer = Trainer(TINY, 0)
+    losses = [trainer.step(images, truth, ignore, i / 220)["loss"] for i in range(220)]
+    assert np.mean(losses[-10:]) < 0.35 * np.mean(losses[:10])
+    with torch.no_grad():
+        out = trainer.mean(images.float() / 255).numpy()
+    found = [decode(o, 0) for o in out]
+    true = [t[t[:, 0] == 0][:, 1:5].numpy() for t in truth]
+    ap, recall, _ = average_precision(found, true)
+    assert ap > 0.9, (ap, recall)
+
+
+def test_resuming_is_the_same_as_not_stopping(folder: Path, tmp_path: Path):
+    maker = SceneMaker(Bank.load(folder), 0, TINY.scenes)
+    whole, first, second = Trainer(TINY, 0), Trainer(TINY, 0), Trainer(TINY, 0)
+    for step in range(6):
+        whole.step(*batch_of(maker, TINY, 0, step), step / 6)
+    for step in range(3):
+        first.step(*batch_of(maker, TINY, 0, step), step / 6)
+    first.save(tmp_path / "c.pt")
+    second.load(tmp_path / "c.pt")
+    assert second.steps_done == 3
+    for step in range(3, 6):
+        second.step(*batch_of(maker, TINY, 0, step), step / 6)
+    for a, b in zip(whole.mean.state_dict().values(), second.mean.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(next(whole.net.parameters()), next(first.net.parameters()))
+
+
+def test_export_computes_what_torch_does_at_any_size(tmp_path: Path):
+    torch.manual_seed(0)
+    recipe = RECIPES["tiny"]
+    net = Yolo(2, recipe.widths, recipe.depth, recipe.neck)
+    with torch.no_grad():  # statistics that are not the identity
+        for _ in range(3):
+            net(torch.rand(4, 3, 64, 96))
+    path = tmp_path / "d.onnx"
+    assert export_detector(net, path, "test") <= 1e-4
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    assert [o.name for o in session.get_outputs()] == ["output0"]
+    meta = session.get_modelmeta().custom_metadata_map
+    assert ast.literal_eval(meta["names"]) == {0: "character", 1: "face"}
+    assert meta["stride"] == "32"
+    assert ast.literal_eval(meta["imgsz"]) == [192, 320]
+    net.eval()
+    for shape in ((1, 3, 32, 32), (5, 3, 160, 96)):
+        images = torch.rand(*shape)
+        got = session.run(None, {"images": images.numpy()})[0]
+        with torch.no_grad():
+            want = net(images).numpy()
+        assert got.shape == (shape[0], 6, shape[2] * shape[3] * 21 // 1024)
+        assert np.abs(got[:, 4:] - want[:, 4:]).max() <= 1e-4
+        assert np.allclose(got, want, rtol=1e-4, atol=1e-3)
+    other = Yolo(2, recipe.widths, recipe.depth, recipe.neck).eval()
+    assert compare(other, path) > 1e-3  # the check can fail
+
+
+def test_cells_and_boxes_agree_with_the_grid():
+    net = Yolo(2, (8, 8, 16, 16, 16), 1, 16).train()
+    boxes, logits, points = net(torch.rand(2, 3, 64, 96))
+    assert points.shape == (8 * 12 + 4 * 6 + 2 * 3, 3)
+    assert boxes.shape == (2, len(points), 4)
+    assert logits.shape == (2, len(points), 2)
+    assert points[0].tolist() == [4, 4, 8]
+    assert points[13].tolist() == [12, 12, 8]
+    assert points[96].tolist() == [8, 8, 16]
+    assert points[-1].tolist() == [80, 48, 32]
+    inside = (boxes[..., :2] < points[:, :2]) & (boxes[..., 2:] > points[:, :2])
+    assert inside.all()
+
+
+def test_what_is_not_judged_reaches_every_stride():
+    veil = torch.zeros(1, 8, 12, 2, dtype=torch.bool)
+    veil[0, :4, :4, 0] = True  # 32x32 pixels of the first class
+    cells = spread_ignore(veil, 64, 96)
+    assert cells.shape == (1, 8 * 12 + 4 * 6 + 2 * 3, 2)
+    assert cells[0, :96, 0].sum() == 16
+    assert cells[0, 96:120, 0].sum() == 4
+    assert cells[0, 120:, 0].tolist() == [True, False, False, False, False, False]
+    assert not cells[..., 1].any()
+
+
+def test_average_precision_by_hand():
+    true = [np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)]
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [20, 20, 30, 30], [0, 0, 10, 9]], np.float32)
+    found = [(boxes, np.array([0.9, 0.8, 0.7, 0.6], np.float32))]
+    ap, recall, score = average_precision(found, true)
+    # hit, miss, hit, and a second answer for a taken box: 0.5 * 1 + 0.5 * 2/3
+    assert ap == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert recall == 1
+    assert score == pytest.approx(0.7)
+    assert average_precision([], []) == (0, 0, 0)
+
+
+def test_the_command_trains_exports_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "d.onnx"
+    recipe = replace(TINY, steps=2)
+    train(recipe, tmp_path / "s", out, checkpoint_minutes=9)
+    assert {p.key: p.value for p in onnx.load(out).metadata_props}["steps"] == "2"
+    train(replace(recipe, steps=3), tmp_path / "s", out, resume=True)
+    lines = (tmp_path / "s" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 3]
+    with pytest.raises(ConfigError, match="expected a checkpoint of net"):
+        train(replace(recipe, neck=16), tmp_path / "s", out, resume=True)
+    assert main(["--recipe", "tiny", "--resume", "--scratch", str(tmp_path / "no"), "--art", str(out)]) == 2
+    assert "--art" in capsys.readouterr().err
