@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engines.runtime import Fallback
 from kernels.boxes import clip
 from stream.batches import Detections, FrameBatch, Segment
 from stream.labels import LabelBox, Labels
 
 _USUAL_RATE = 25.0  # frames per second where a file does not tell
+_ROUNDING = 0.001  # seconds: how far time_s may lie after its frame because it was written rounded
 
 
 class GivenBoxes:
@@ -36,8 +41,10 @@ class GivenBoxes:
         for box in Labels.read(self._path).boxes:
             self._boxes[_base(box.video_file)].append(box)
         self.model_hash = hashlib.sha256(self._path.read_bytes()).hexdigest()
-        self.fallbacks = ()
-        self._last: dict[tuple[str, int], float] = {}  # per segment: the time of the last frame seen
+        self.fallbacks: tuple[Fallback, ...] = ()
+        for rows in self._boxes.values():
+            rows.sort(key=lambda box: box.time_s)
+        self._claimed: dict[tuple[str, int], float] = {}  # per segment: time_s of the last row used
 
     @property
     def description(self) -> str:
@@ -73,34 +80,44 @@ class GivenBoxes:
         return {i: self._boxes[name] for i, name in named.items() if name in self._boxes}
 
     def _by_time(self, batch: FrameBatch) -> dict[int, list[LabelBox]]:
-        video = batch.segment.video
-        labels = self._boxes.get(_base(video.uri), [])
-        period = 1.0 / (video.frame_rate or _USUAL_RATE)
         position = {number: i for i, number in enumerate(batch.numbers.tolist())}
+        held = zip(batch.held.times.tolist(), batch.held.of.tolist(), strict=True)
         timeline = sorted(
             [(time, i, False) for i, time in enumerate(batch.times.tolist())]
-            + [
-                (time, position.get(number, -1), True)
-                for time, number in zip(batch.held.times.tolist(), batch.held.of.tolist(), strict=True)
-            ]
+            + [(time, position.get(number, -1), True) for time, number in held]
         )
-        own: dict[int, list[LabelBox]] = {}
-        lent: dict[int, list[LabelBox]] = {}
-        key = (video.name, batch.segment.index)
-        before = self._last.get(key, _before(batch.segment, period))
-        for time, frame, held in timeline:
-            # the first frame at or after time_s, which rounding may have put half a frame earlier
-            low, high = max(before, time - 1.5 * period), time
-            mine = [box for box in labels if low < box.time_s - period / 2 <= high]
-            if mine and frame >= 0:
-                (lent if held else own).setdefault(frame, mine)
-            before = time
-        self._last[key] = before
-        return lent | own
+        own: dict[int, list[LabelBox]] = defaultdict(list)
+        lent: dict[int, list[LabelBox]] = defaultdict(list)
+        begins = len(batch) > 0 and batch.numbers[0] == 0
+        for place, boxes in self._claims(batch.segment, [time for time, _, _ in timeline], begins):
+            _, frame, is_held = timeline[place]
+            if frame >= 0:  # else it is held, and its picture went by in an earlier batch
+                (lent if is_held else own)[frame] += boxes
+        return {**lent, **own}
 
-
-def _before(segment: Segment, period: float) -> float:
-    return segment.start_s - period if segment.start_s > 0 else -math.inf
+    def _claims(
+        self, segment: Segment, times: list[float], begins: bool
+    ) -> Iterator[tuple[int, list[LabelBox]]]:
+        """Places in ``times`` (sorted) and the rows that mean them, each row once."""
+        video = segment.video
+        period = 1.0 / (video.frame_rate or _USUAL_RATE)
+        half = period / 2
+        key = (video.name, segment.index)
+        if begins:  # also when a segment is done again
+            self._claimed.pop(key, None)
+        rows = self._boxes.get(_base(video.uri), [])
+        low = max(self._claimed.get(key, -math.inf), math.nextafter(segment.start_s - half, -math.inf))
+        for time, boxes in groupby(rows, key=lambda box: box.time_s):
+            if not low < time < segment.end_s - half:
+                continue
+            place = bisect_left(times, time - min(_ROUNDING, half))
+            if place == len(times) or times[place] >= time + period + half:
+                # a sampled frame may lie up to half a frame before the one that is meant
+                place -= 1
+                if place < 0 or times[place] < time - half:
+                    continue
+            self._claimed[key] = time
+            yield place, list(boxes)
 
 
 def _base(name: str) -> str:

@@ -1,7 +1,8 @@
 """Tiny networks exported to real ONNX files: detectors that find coloured rectangles, and embedders.
 
-A detector's box is the extent of the red pixels (class 0) and of the blue ones (class 1) of its input. It sees
-nothing where its input is in another range or channel order than its format's, so a wrong preprocessing shows.
+A detector's box is the extent of the red pixels (class 0) and of the blue ones (class 1) of its input. It
+sees nothing where its input is in another range, order of channels or place than its format's, so that wrong
+preprocessing shows.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class Rectangles(nn.Module):
         self.format, self.blue = format, blue
 
     def forward(self, images: Tensor) -> Any:
-        n, _, height, width = images.shape
+        height, width = images.shape[2:]
         if self.format.startswith("yolox"):
             full = (images.amax((1, 2, 3)) > 200).float()
             images = images.flip(1) / 255
+            corner = images[:, :, 0, 0].mean(1)  # the picture begins here, not the grey around it
+            full = full * ((corner - 114 / 255).abs() > 0.01).float()
         else:
             full = (images.amax((1, 2, 3)) < 1.5).float()
         found = []
@@ -60,12 +63,16 @@ class Rectangles(nn.Module):
         if self.format == "end_to_end":
             rows = torch.cat([corners, scores[..., None], labels[..., None].float()], 2)
             return F.pad(rows, (0, 0, 0, 300 - classes))
-        centres = torch.cat([(corners[..., :2] + corners[..., 2:]) / 2, corners[..., 2:] - corners[..., :2]], 2)
+        centres = torch.cat(
+            [(corners[..., :2] + corners[..., 2:]) / 2, corners[..., 2:] - corners[..., :2]], 2
+        )
         one_hot = torch.eye(classes)[None] * scores[..., None]
         if self.format == "v8":
             rows = torch.cat([centres, one_hot], 2)  # (N, C, 4 + C)
         else:  # objectness and class score multiply to the score
-            rows = torch.cat([centres, scores[..., None] ** 0.5, one_hot / scores[..., None].clamp_min(0.1) ** 0.5], 2)
+            rows = torch.cat(
+                [centres, scores[..., None] ** 0.5, one_hot / scores[..., None].clamp_min(0.1) ** 0.5], 2
+            )
         cells = self.cells(images, 3 if self.format == "v5" else 1)  # (A, 3): x, y, stride
         grid = torch.zeros_like(cells[None, :, :1]).expand(rows.shape[0], -1, rows.shape[2])
         if self.format == "yolox_decoded":

@@ -54,8 +54,10 @@ def _read(manifest: Path) -> dict[str, dict[str, Any]]:
         return {}
     loaded = yaml.safe_load(manifest.read_text(encoding="utf-8")) or {}
     models = loaded.get("models") if isinstance(loaded, dict) else None
-    if not isinstance(models, dict):
-        raise EngineError(f"{manifest}: expected a mapping 'models', got {type(loaded).__name__}; reinstall")
+    if not (isinstance(models, dict) and all(isinstance(entry, dict) for entry in models.values())):
+        raise EngineError(
+            f"{manifest}: expected 'models', a mapping of names to entries; reinstall celstream"
+        )
     return models
 
 
@@ -92,7 +94,7 @@ def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) 
     if name in named:
         model = _entry(manifest, name, named[name])
         if model.kind != kind:
-            raise EngineError(f"model {name!r} is a {model.kind}; expected a {kind}")
+            raise EngineError(f"model {name!r}: expected kind {kind!r}, found {model.kind!r}")
         if not model.path.is_file():
             raise EngineError(f"{model.path}: the file of model {name!r} is missing; reinstall celstream")
         found = file_sha256(model.path)

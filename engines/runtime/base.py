@@ -47,13 +47,14 @@ class Engine(Protocol):
 
     ``metadata`` is the ONNX file's own (``names``, ``stride``, ``imgsz``, ``mean``, ...), as strings.
     ``description`` says what runs it ("ONNX Runtime 1.31 CPU, 2 threads"), for the run's record.
-    ``fallbacks`` says what was wanted and could not be had.
+    ``device`` is 'cpu' or 'cuda'. ``fallbacks`` says what was wanted and could not be had.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: dict[str, str]
     description: str
+    device: str
     fallbacks: tuple[Fallback, ...]
 
     def run(self, **arrays: Array) -> dict[str, Array]: ...

@@ -70,6 +70,7 @@ class OnnxEngine:
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.device = "cuda" if cuda else "cpu"
         used = threads or cpu_cores()
         where = "CUDA" if cuda else f"CPU, {used} thread{'s' * (used != 1)}"
         self.description = f"ONNX Runtime {ort.__version__} {where}"

@@ -37,16 +37,13 @@ def test_iou_of_nothing() -> None:
     assert iou(np.zeros((2, 4)), np.zeros((1, 4))).tolist() == [[0], [0]]
 
 
-def brute_force(
-    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float
-) -> list[int]:
+def brute_force(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float) -> list[int]:
     """Kept are the boxes that no better, kept box of their class overlaps: decided one by one."""
     order = sorted(range(len(boxes)), key=lambda i: (-scores[i], i))
     kept: list[int] = []
     for i in order:
         if all(
-            classes[i] != classes[j]
-            or np.float32(plain_iou(boxes[i], boxes[j])) <= np.float32(threshold)
+            classes[i] != classes[j] or np.float32(plain_iou(boxes[i], boxes[j])) <= np.float32(threshold)
             for j in kept
         ):
             kept.append(i)
@@ -65,6 +62,14 @@ def test_nms_matches_brute_force(data: st.DataObject) -> None:
     expected = brute_force(boxes, scores, classes, threshold)[:limit]
     assert nms(boxes, scores, classes, threshold, limit).tolist() == expected
     assert nms_reference(boxes, scores, classes, threshold, limit).tolist() == expected
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, [0, 1]), (0.49, [0])])
+def test_nms_keeps_what_overlaps_exactly_as_much_as_allowed(threshold: float, kept: list[int]) -> None:
+    boxes = np.array([[0, 0, 2, 1], [0, 0, 1, 1]], np.float32)  # IoU 0.5
+    scores, classes = np.array([0.9, 0.8], np.float32), np.zeros(2, np.int32)
+    assert nms(boxes, scores, classes, threshold).tolist() == kept
+    assert nms_reference(boxes, scores, classes, threshold).tolist() == kept
 
 
 def test_nms_keeps_classes_apart() -> None:
@@ -88,7 +93,9 @@ def test_conversion_of_one_box() -> None:
 def test_unletterbox_undoes_the_letterbox(source: tuple[int, int], centred: bool) -> None:
     place = fit_letterbox(*source, 192, 320, centred=centred)
     height, width = source
-    boxes = np.array([[0, 0, width, height], [0.1 * width, 0.2 * height, 0.5 * width, 0.9 * height]], np.float32)
+    boxes = np.array(
+        [[0, 0, width, height], [0.1 * width, 0.2 * height, 0.5 * width, 0.9 * height]], np.float32
+    )
     scale = np.array([place.scale_x, place.scale_y] * 2, np.float32)
     shift = np.array([place.left, place.top] * 2, np.float32)
     back = unletterbox(boxes * scale + shift, place)

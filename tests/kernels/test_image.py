@@ -120,7 +120,9 @@ def test_normalize_and_mirror() -> None:
     mul, add = np.array([0.1, 0.2, 0.3], np.float32), np.array([1, 2, 3], np.float32)
     expected = (images.astype(np.float32) * mul + add).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(normalize(images, mul=mul, add=add), expected, rtol=1e-6)
-    np.testing.assert_allclose(normalize(images, mul=mul, add=add, mirror=True), expected[..., ::-1], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalize(images, mul=mul, add=add, mirror=True), expected[..., ::-1], rtol=1e-6
+    )
     assert normalize(images[:0], mul=1).shape == (0, 3, 5, 7)
 
 
@@ -196,9 +198,7 @@ def test_clip_box() -> None:
 def test_sharpness_is_the_variance_of_the_laplacian() -> None:
     image = noise(9, 11, 3)
     luma = image @ np.array([0.299, 0.587, 0.114])
-    laplacian = (
-        luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
-    )
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
     assert sharpness(image) == pytest.approx(laplacian.var(), rel=1e-9)
     assert sharpness(np.full((9, 9, 3), 77, np.uint8)) == 0
     assert sharpness(image[:2]) == 0
