@@ -98,7 +98,7 @@ def _scan(video: Video) -> tuple[_Keys, float]:
     keys: _Keys = []
     end = count = 0
     timed = facts.get("pts", True)
-    # reading starts two keyframes earlier: the first picture after a jump to a byte may be a torn one, and the
+    # reading starts two keyframes earlier: the first picture after a jump to a byte may be torn, and the
     # demuxer then gives its time to the next; and a gradual refresh needs a whole round
     places: deque[tuple[int, tuple[int, int]]] = deque()  # packet number, (byte, clock offset)
     with PacketReader(whole, lambda _: None) as reader:

@@ -3,8 +3,8 @@
 Two ways lead to the same frames:
 
 - ``packets``: :class:`~stream.decode.sampling.PacketPicker` says what to feed. Pictures that nothing
-  refers to are skipped in the decoder (``skip_frame=NONREF``, set per packet: frame threads copy it with each packet),
-  and groups of pictures without a target are not fed at all.
+  refers to are skipped in the decoder (``skip_frame=NONREF``, set per packet: frame threads copy it with
+  each packet), and groups of pictures without a target are not fed at all.
 - ``whole``: every packet is decoded and frames are chosen by the times the decoder gives them. For streams
   whose packets carry no presentation times, for interlaced ones (a frame needs its neighbours), and wherever
   the first way did not deliver a frame that it should have (damage, gradual refresh).
@@ -58,10 +58,14 @@ class _Damage:
 
     def __init__(self) -> None:
         self.packets = 0
+        self.frames = 0
+        self.without = 0
 
     def decode(self, context: Any, packet: Any) -> list[Frame]:
         try:
-            return list(context.decode(packet))
+            frames = list(context.decode(packet))
+            self.frames += sum(frame.is_corrupt for frame in frames)
+            return frames
         except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UndefinedError, ValueError):
             self.packets += 1
         except av.error.EOFError:
@@ -71,6 +75,10 @@ class _Damage:
     def tell(self, note: Note) -> None:
         if self.packets:
             note(f"{self.packets} damaged packets were skipped")
+        if self.frames:
+            note(f"{self.frames} decoded frames are damaged, mended as the decoder could")
+        if self.without:
+            note(f"{self.without} sampling times have no frame of their own: pauses, or lost parts")
 
 
 def sampled_frames(
@@ -154,6 +162,7 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
             for coded in picker.finish():
                 yield from feed(coded)
         yield from deliver(damage.decode(reader.context, None), final=True)
+        damage.without = rule.without
         if picker.wanted:
             raise _Missed(picker.wanted[0])
 
@@ -199,12 +208,13 @@ def _whole(
             stamps.fed(dts)
             yield from choose(damage.decode(reader.context, packet))
             if rule.done and not deinterlacer.waiting:
-                return
+                break
         yield from choose(damage.decode(reader.context, None))
         for ready, wanted in deinterlacer.finish():
             seconds = float(ready.pts * time_base)
             if wanted and (after is None or seconds > after):
                 yield Taken(ready, seconds)
+        damage.without = rule.without
 
 
 class _Stamps:

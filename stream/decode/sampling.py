@@ -46,6 +46,8 @@ class EveryInterval:
         self.end: int | None = None if math.isinf(end_s) else self._tick(end_s)
         first = _ceil(self._exact(start_s) / self.interval)
         self.next = _ceil(first * self.interval / time_base)  # ticks of the next target
+        self.without = 0  # targets that share the frame of a later one: pauses, or a part that is lost
+        self._index = first
         self.done = self.end is not None and self.next >= self.end
 
     def _exact(self, seconds: float) -> Fraction:
@@ -63,6 +65,8 @@ class EveryInterval:
         if pts < self.next:
             return False
         passed = math.floor(pts * self.time_base / self.interval)
+        self.without += passed - self._index
+        self._index = passed + 1
         self.next = _ceil((passed + 1) * self.interval / self.time_base)
         if self.end is not None and self.next >= self.end:
             self.done = True
