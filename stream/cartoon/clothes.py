@@ -77,7 +77,7 @@ def dress(
         _cover(canvas, body, upper + high * 0.7, lower + 1.0, c.bottom, 0.03)
     elif c.clothes == "overalls":
         _cover(canvas, body, upper + high * 0.58, lower + 1.0, c.bottom, 0.03)
-        bib = wide * 0.5
+        bib = wide * 0.5 * (1 - 0.55 * turn)
         canvas.raw(
             blob(
                 [

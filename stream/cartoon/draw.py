@@ -72,7 +72,7 @@ def _superellipse(count: int, exponent: float) -> Points:
 
 
 def ellipse(
-    x: float, y: float, rx: float, ry: float, rot: float = 0.0, exponent: float = 2.0, count: int = 26
+    x: float, y: float, rx: float, ry: float, rot: float = 0.0, exponent: float = 2.0, count: int = 32
 ) -> Points:
     """A (super)ellipse about (x, y). Raising `exponent` over 2 makes it boxier; `rot` is in radians."""
     unit = unit_circle(count) if exponent == 2.0 else _superellipse(count, exponent)

@@ -283,7 +283,9 @@ def _hat(canvas: Canvas, c: Character, ball: Ball) -> None:
             (x + rx * wide, y),
         ]
         if c.hat == "bowler":
-            canvas.part(ellipse(x, y - ry * 0.1, rx * wide, ry * high), color)
+            dome = ellipse(x, y - ry * 0.1, rx * wide, ry * high)
+            dome[:, 1] = dome[:, 1].clip(max=y)
+            canvas.part(dome, color)
         else:
             canvas.part(blob(top, 1 if c.hat == "tophat" else 4), color)
         canvas.raw(

@@ -146,14 +146,14 @@ def draw_arm(
         size *= 1.5
     with canvas.group():
         thumb = (hand[0] - dy * size * 0.9 * direction, hand[1] + dx * size * 0.4 - size * 0.2)
-        canvas.part(ellipse(*thumb, size * 0.42, size * 0.42, count=12), skin, shade=False)
+        canvas.part(ellipse(*thumb, size * 0.42, size * 0.42, count=16), skin, shade=False)
         for spread in (-0.55, 0.0, 0.55):
             tip = (
                 hand[0] + sin(angle + spread) * direction * size * 1.15,
                 hand[1] + cos(angle + spread) * size * 1.15,
             )
-            canvas.part(ellipse(*tip, size * 0.42, size * 0.42, count=12), skin, shade=False)
-        canvas.part(ellipse(*hand, size, size, count=16), skin)
+            canvas.part(ellipse(*tip, size * 0.42, size * 0.42, count=16), skin, shade=False)
+        canvas.part(ellipse(*hand, size, size), skin)
 
 
 def draw_tail(canvas: Canvas, c: Character, root: XY, way: float, size: float) -> None:

@@ -124,13 +124,13 @@ def _truth(
 class Drawer:
     """Draws characters, and keeps the drawings used last: cartoons repeat theirs.
 
-    Raising `keep_bytes` saves drawing again and costs memory.
+    Raising `keep_bytes` saves drawing again and costs memory; `held_bytes` is what is kept now.
     """
 
-    def __init__(self, cast: Sequence[Character], keep_bytes: int = 96 << 20) -> None:
+    def __init__(self, cast: Sequence[Character], keep_bytes: int = 48 << 20) -> None:
         self.cast = tuple(cast)
         self._keep = keep_bytes
-        self._held = 0
+        self.held_bytes = 0
         self._drawings: OrderedDict[tuple[int, Pose, int], Drawing] = OrderedDict()
 
     def draw(self, index: int, pose: Pose, height_px: int) -> Drawing:
@@ -143,8 +143,8 @@ class Drawer:
         sprite = draw_character(self.cast[index], pose, max(4, height_px))
         drawing = Drawing.of(sprite.rgba, sprite.anchor)
         self._drawings[key] = drawing
-        self._held += sprite.rgba.nbytes
-        while self._held > self._keep and len(self._drawings) > 1:
+        self.held_bytes += sprite.rgba.nbytes
+        while self.held_bytes > self._keep and len(self._drawings) > 1:
             _, old = self._drawings.popitem(last=False)
-            self._held -= old.image.width * old.image.height * 4
+            self.held_bytes -= old.image.width * old.image.height * 4
         return drawing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from PIL import Image
 from stream.cartoon.characters import Pose, draw_character, make_cast
 from stream.cartoon.episode import render_frames
 from stream.cartoon.props import draw_prop
-from stream.cartoon.scene import SOLID, Drawing, Layer, compose
+from stream.cartoon.scene import SOLID, Drawer, Drawing, Layer, compose
 from stream.cartoon.script import Script
 
 GROUND = (1, 254, 2)  # a colour that no drawing has, so that any solid pixel differs from it
@@ -87,8 +89,6 @@ def test_props_are_never_in_the_truth() -> None:
 def test_episode_truth_matches_the_same_script_without_its_actors() -> None:
     cast = make_cast(3, 4)
     script = Script.random(cast, 4, seconds=12, width=320, height=180, fps=12)
-    from dataclasses import replace
-
     bare = replace(script, shots=tuple(replace(shot, actors=(), props=()) for shot in script.shots))
     seen = 0
     for number, ((image, truths), (empty, none)) in enumerate(
@@ -123,3 +123,13 @@ def test_held_frames_are_the_same_array_and_every_member_appears() -> None:
     assert frames == script.frames == 30 * 24
     assert 0.2 < held / frames < 0.95
     assert names == {member.name for member in cast}
+
+
+def test_the_drawer_repeats_drawings_and_keeps_no_more_than_it_may() -> None:
+    drawer = Drawer(make_cast(1, 2), keep_bytes=200_000)
+    first = drawer.draw(0, Pose(), 60)
+    assert drawer.draw(0, Pose(), 60) is first
+    for step in range(60):
+        drawer.draw(0, Pose.walk(step / 60), 60)
+    assert 0 < drawer.held_bytes <= 200_000
+    assert drawer.draw(0, Pose(), 60) is not first

@@ -106,7 +106,7 @@ def test_label_interval_folder_and_an_empty_cast(tmp_path: Path) -> None:
         ({"fps": 0}, "fps: expected a whole number"),
         ({"gop": 0}, "gop: expected a whole number"),
         ({"characters": -1}, "characters: expected 0 or more"),
-        ({"label_interval_s": -1.0}, "label_interval_s: expected a positive number"),
+        ({"label_interval_s": -1.0}, "label_interval_s: expected seconds over 0"),
         ({"style": "clay"}, "style: expected one of"),
     ],
 )
