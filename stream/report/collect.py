@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from stream.report.data import (
     Cluster,
     Hint,
     Picture,
+    Quarantined,
     ReportData,
     SmallClusters,
     Span,
@@ -77,6 +79,10 @@ def collect(
         total_s=sum(v.duration_s for v in axis.videos),
         held=axis.held,
     )
+    known = {q.uri for q in base.quarantined}
+    others = [q for q in folder.quarantined() if text(q.get("uri")) not in known]
+    earlier = tuple(Quarantined(text(q.get("uri")), text(q.get("reason"))) for q in others)
+    base = dataclasses.replace(base, quarantined=base.quarantined + earlier)
     if base.frames is None and axis.times:
         base = dataclasses.replace(base, frames=sum(map(len, axis.times.values())))
     if base.detections is not None:  # rows of held frames were not detected, they repeat
@@ -123,6 +129,7 @@ class _Axis:
                     height=_int(about.get("height")),
                     frame_rate=rate if rate and rate > 0 else None,
                     codec=text(about.get("codec")),
+                    still=about.get("kind") == "images",
                     frames=len(sampled) if name in tables else _int(about.get("frames")),
                     crops=len(own),
                 )
@@ -162,7 +169,8 @@ def _clustered(
     names: Mapping[int, str],
     limits: Limits,
 ) -> ReportData:
-    similarity, groups = _groups(crops, clusters)
+    similarity, every = _groups(crops, clusters)
+    groups = [g for g in every if len(g.rows) >= base.smallest_shown or g.label in names]
     shown, folded = _split(groups, names, limits)
     when = _when(crops, axis)
     sheets = [_sheet(g, crops, when, limits.sheet) for g in shown]
@@ -189,6 +197,7 @@ def _clustered(
                 size=len(group.rows),
                 tracks=len(np.unique(unique[group.rows])) if (crops.track[group.rows] >= 0).any() else None,
                 seconds=_seconds(crops, group.rows, axis),
+                frames=len(frames[position]),
                 videos=len(set(crops.video[group.rows])),
                 exemplar=_picture(crops, group.exemplar, pictures, axis, similarity, group.exemplar),
                 icon=icon(jpegs[exemplar_ids[position]]),
@@ -202,7 +211,8 @@ def _clustered(
     converged = meta.get("converged")
     return dataclasses.replace(
         base,
-        clusters=len(groups),
+        clusters=len(every),
+        hidden=len(every) - len(groups),
         strength=strength,
         converged=converged if isinstance(converged, bool) else None,
         cluster_messages=tuple(text(m) for m in meta.get("messages") or () if m),
@@ -385,15 +395,17 @@ def _picture(
     if small is None:
         return None
     known = similarity is not None and not np.isnan(similarity[row])
+    place = axis.place[str(crops.video[row])]
     return Picture(
         jpeg=small.jpeg,
         width=small.width,
         height=small.height,
-        video=axis.place[str(crops.video[row])],
+        video=place,
         time_s=float(crops.time_s[row]),
         score=float(crops.score[row]),
         similarity=float(similarity[row]) if known and similarity is not None else None,
         is_exemplar=row == exemplar,
+        file=PurePath(str(crops.source[row])).name if axis.videos[place].still else "",
     )
 
 

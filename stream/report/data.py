@@ -21,6 +21,7 @@ class Picture:
     score: float  # the detector's, 0..1
     similarity: float | None = None  # cosine to the exemplar, -1..1
     is_exemplar: bool = False
+    file: str = ""  # the image file it was cut from, of a folder of images
 
     def __repr__(self) -> str:
         return f"Picture({self.width}x{self.height}, video={self.video}, time_s={self.time_s})"
@@ -38,6 +39,7 @@ class VideoInfo:
     height: int | None = None
     frame_rate: float | None = None
     codec: str = ""
+    still: bool = False  # a folder of images: its "time" only counts them
     frames: int | None = None
     crops: int | None = None
 
@@ -60,6 +62,7 @@ class Cluster:
     size: int  # crops
     tracks: int | None
     seconds: float  # on screen
+    frames: int  # sampled frames it is seen in
     videos: int
     exemplar: Picture | None
     icon: bytes  # the exemplar, tiny
@@ -156,6 +159,11 @@ class ReportData:
     cluster_messages: tuple[str, ...] = ()
     held: int | None = None  # sampled frames that repeat a picture
     dropped: int | None = None  # detections that became no crop
+    hidden: int = 0  # clusters smaller than cluster.min_size
+    smallest_shown: int = 1  # cluster.min_size
+    segments: int | None = None  # of the run's plan
+    segments_skipped: int | None = None  # of those, done by an earlier run
+    interrupted: bool = False
     videos: tuple[VideoInfo, ...] = ()
     cast: tuple[Cluster, ...] = ()
     hint: Hint | None = None

@@ -66,7 +66,20 @@ def _part(name: str) -> str:
 def _headline(data: ReportData) -> str:
     if data.cast:
         return count(len(data.cast), "character")
-    return count(data.crops, "crop") + ", not clustered" if data.crops else "No characters found"
+    if data.crops and data.clusters is None:
+        return count(data.crops, "crop") + ", not clustered"
+    return "No characters to show" if data.crops else "No characters found"
+
+
+def _all_still(data: ReportData) -> bool:
+    return bool(data.videos) and all(v.still for v in data.videos)
+
+
+def _on_screen(cluster: Cluster, data: ReportData) -> tuple[str, str]:
+    """("1 min 18 s", "on screen"), or ("12", "images")."""
+    if _all_still(data):
+        return count(cluster.frames), "image" if cluster.frames == 1 else "images"
+    return lasting(cluster.seconds), "on screen"
 
 
 def _source_name(data: ReportData) -> str:
@@ -79,7 +92,7 @@ def _summary(data: ReportData) -> str:
     tiles = []
     if len(data.videos) > 1:
         tiles.append(("Videos", count(len(data.videos)), ""))
-    if data.videos:
+    if data.videos and not _all_still(data):
         long = data.total_s >= 3600
         tiles.append(("Video", clock(data.total_s / 60 if long else data.total_s), "h" if long else "min"))
     if data.frames is not None:
@@ -89,7 +102,7 @@ def _summary(data: ReportData) -> str:
     tiles.append(("Crops", count(data.crops), "kept"))
     if data.clusters is not None:
         tiles.append(("Clusters", count(data.clusters), "found"))
-    if data.times_real_time is not None:
+    if data.times_real_time:
         tiles.append(("Speed", f"{rate(data.times_real_time)}×", "real time"))
     figures = "".join(
         f'<div class="figure"><dt>{label}</dt><dd>{esc(value)}<small>{esc(unit)}</small></dd></div>'
@@ -107,13 +120,14 @@ def _lineup(data: ReportData) -> str:
     """The first faces, as a greeting; the cards below say the same to those who cannot see them."""
     if len(data.cast) < 2:
         return ""
+    shown = len(data.cast) if len(data.cast) <= _LINE_UP + 1 else _LINE_UP
     faces = [
         f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{_hue(c.number - 1)}">'
         f"{_icon(c)}</a>"
-        for c in data.cast[:_LINE_UP]
+        for c in data.cast[:shown]
     ]
-    if len(data.cast) > _LINE_UP:
-        faces.append(f"<i>+{len(data.cast) - _LINE_UP}</i>")
+    if shown < len(data.cast):
+        faces.append(f"<i>+{len(data.cast) - shown}</i>")
     return f'<div class="lineup" aria-hidden="true">{"".join(reversed(faces))}</div>'
 
 
@@ -123,6 +137,8 @@ def _lead(data: ReportData) -> str:
         if len(data.videos) == 1
         else f"<b>{count(len(data.videos), 'video')}</b>"
     )
+    if _all_still(data):
+        return f"{where}: {count(data.frames or 0, 'image')}."
     parts = [f"{where}, {lasting(data.total_s)} of video" if data.videos else "No video could be used"]
     if data.videos and data.sampling == "keyframes":
         parts.append("looked at on its keyframes")
@@ -148,6 +164,8 @@ def _img(picture: Picture, alt: str, extra: str = "") -> str:
 
 
 def _where(data: ReportData, picture: Picture) -> str:
+    if picture.file:
+        return picture.file
     at = clock(picture.time_s)
     named = len(data.videos) > 1 and 0 <= picture.video < len(data.videos)
     return f"{data.videos[picture.video].name} at {at}" if named else f"at {at}"
@@ -156,6 +174,7 @@ def _where(data: ReportData, picture: Picture) -> str:
 def _cast(data: ReportData) -> str:
     cards = []
     for position, c in enumerate(data.cast):
+        shown, unit = _on_screen(c, data)
         facts = [count(c.size, "crop")]
         if c.tracks is not None:
             facts.append(count(c.tracks, "track"))
@@ -170,7 +189,7 @@ def _cast(data: ReportData) -> str:
             f'<li style="{_hue(position)}"><a class="card" href="#character-{c.number}">'
             f'<span class="portrait">{portrait}</span>'
             f'<span class="card-text"><strong>{esc(c.name)}</strong>'
-            f'<span class="on-screen">{lasting(c.seconds)} <small>on screen</small></span>'
+            f'<span class="on-screen">{shown} <small>{unit}</small></span>'
             f'<span class="facts">{esc(" · ".join(facts))}</span>{_lane_svg(c, data, "mini")}</span></a></li>'
         )
     intro = (
@@ -277,7 +296,8 @@ def _timeline(data: ReportData) -> str:
     dense = " dense" if len(data.cast) > _DENSE else ""
     return (
         f'<div class="section-head"><h2>Time line</h2><p>{intro}</p>{chooser}</div>'
-        f'<div id="lanes" class="lanes{dense}" data-scale="{_scale(data):.9g}" data-total="{data.total_s:.3f}"'
+        f'<div id="lanes" class="lanes{dense}" data-scale="{_scale(data):.9g}"'
+        f' data-total="{data.total_s:.3f}"'
         f' data-videos="{videos}"><div class="bands" id="bands" aria-hidden="true"></div>'
         f'<ol>{lanes}</ol><div class="ticks" id="ticks" aria-hidden="true"></div>'
         f'<div class="cursor" id="cursor" hidden></div></div><ol id="video-names" hidden>{names}</ol>'
@@ -298,7 +318,7 @@ def _shots(data: ReportData, name: str, pictures: tuple[Picture, ...]) -> str:
             f'<li style="--r:{ratio:.2f}"><button type="button" class="shot"'
             f' data-video="{p.video}" data-time="{p.time_s:.3f}"'
             f' data-where="{esc(_where(data, p))}" data-details="{esc(" · ".join(details))}">'
-            f"{_img(p, words)}<span>{clock(p.time_s)}</span></button></li>"
+            f"{_img(p, words)}<span>{esc(p.file) or clock(p.time_s)}</span></button></li>"
         )
     return f'<ul class="shots">{"".join(shots)}</ul>'
 
@@ -330,7 +350,7 @@ def _small(data: ReportData) -> str:
 def _sheets(data: ReportData) -> str:
     sheets = []
     for i, c in enumerate(data.cast):
-        facts = [lasting(c.seconds) + " on screen", count(c.size, "crop")]
+        facts = [" ".join(_on_screen(c, data)), count(c.size, "crop")]
         if c.tracks is not None:
             facts.append(count(c.tracks, "track"))
         if len(data.videos) > 1:

@@ -55,6 +55,10 @@ def from_record(record: Mapping[str, Any]) -> ReportData:
         frames=_count(record.get("frames")),
         detections=_count(record.get("detections")),
         wanted_clusters=text(wanted),
+        smallest_shown=_count(_mapping(config.get("cluster")).get("min_size")) or 1,
+        segments=_count(record.get("segments")),
+        segments_skipped=_count(record.get("segments_skipped")),
+        interrupted=record.get("interrupted") is True,
         stations=_stations(record.get("stations")),
         models=_models(record.get("models")),
         quarantined=tuple(
@@ -84,10 +88,16 @@ def _lines(values: Mapping[str, Any], defaults: Mapping[str, Any], depth: int) -
             found += _lines(value, _mapping(default), depth + 1)
         else:
             value = list(value) if isinstance(value, tuple) else value
-            line = yaml.safe_dump({str(key): value}, default_flow_style=None, width=10**6, allow_unicode=True)
+            line = f"{key}: " + _flow(value)
             changed = key not in defaults or value != default
-            found += [SettingLine(pad + part, changed) for part in line.rstrip("\n").split("\n")]
+            found.append(SettingLine(pad + line, changed))
     return found
+
+
+def _flow(value: object) -> str:
+    """One line of YAML."""
+    dumped = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return dumped.removesuffix("...\n").strip()
 
 
 def _stations(value: object) -> tuple[Station, ...]:

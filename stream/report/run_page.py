@@ -15,6 +15,8 @@ def run_section(data: ReportData) -> str:
     facts = [("Device", data.device)]
     if data.seconds is not None:
         facts.append(("Took", lasting(data.seconds)))
+    if data.segments and data.segments_skipped:
+        facts.append(("Kept", f"{data.segments_skipped} of {count(data.segments, 'segment')} from before"))
     if data.peak_rss_bytes:
         facts.append(("Peak memory", size(data.peak_rss_bytes)))
     for model in data.models:
@@ -27,7 +29,7 @@ def run_section(data: ReportData) -> str:
         facts.append(("Clustering", "converged" if data.converged else "stopped before it converged"))
     if data.version:
         facts.append(("Version", data.version))
-    listed = "".join(f"<div><dt>{k}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)
+    listed = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)
     return (
         '<div class="section-head"><h2>How it ran</h2><p>Stations work at the same time; the busiest one '
         f'sets the pace.</p></div><div class="run">{_stations(data)}<dl class="run-facts">{listed}</dl></div>'
@@ -38,7 +40,9 @@ def _stations(data: ReportData) -> str:
     if not data.stations:
         return '<p class="muted">No station’s time was recorded.</p>'
     busiest = max(s.seconds for s in data.stations)
-    whole = max(data.seconds or 0.0, busiest) or 1.0
+    # the stations of a resumed run count what earlier runs did, too
+    in_run = data.seconds is not None and data.seconds >= busiest and not data.segments_skipped
+    whole = (data.seconds if in_run else busiest) or 1.0
     rows = []
     for s in data.stations:
         share = s.seconds / whole
@@ -51,7 +55,7 @@ def _stations(data: ReportData) -> str:
             f'<td class="meter"><span class="meter-bar"><i style="width:{100 * share:.1f}%"></i></span>'
             f"<small>{100 * share:.0f} %</small></td><td>{lasting(s.seconds)}</td><td>{speed}</td></tr>"
         )
-    of = "of the run" if data.seconds else "of the busiest"
+    of = "of the run" if in_run else "of the busiest"
     return (
         '<div class="scroll"><table class="stations"><thead><tr><th scope="col">Station</th>'
         f'<th scope="col">Busy, share {of}</th><th scope="col">Busy</th><th scope="col">Throughput</th></tr>'
@@ -80,6 +84,16 @@ def left_out_section(data: ReportData) -> str:
                 "",
             )
         )
+    if data.hidden:
+        items.append(
+            (
+                count(data.hidden, "cluster") + " not shown",
+                f"Fewer than {count(data.smallest_shown, 'crop')} each, the <code>cluster.min_size</code>.",
+                "",
+            )
+        )
+    if data.interrupted:
+        items.append(("Interrupted", "The same command again does what is missing.", "fallback"))
     items += [(esc(f"{f.wanted} → {f.used}"), esc(f.reason), "fallback") for f in data.fallbacks]
     items += [("Note", esc(note), "") for note in [*data.notes, *data.cluster_messages][:_MOST_ROWS]]
     body = "".join(
@@ -123,9 +137,9 @@ def videos_section(data: ReportData) -> str:
 
 def _video(v: VideoInfo) -> str:
     cells = [
-        clock(v.duration_s),
+        "–" if v.still else clock(v.duration_s),
         f"{v.width}×{v.height}" if v.width and v.height else "–",
-        f"{v.frame_rate:.4g}/s" if v.frame_rate else "–",
+        f"{v.frame_rate:.4g}/s" if v.frame_rate and not v.still else "–",
         v.codec or "–",
         count(v.frames) if v.frames is not None else "–",
         count(v.crops) if v.crops is not None else "–",
@@ -161,6 +175,12 @@ def empty_section(data: ReportData) -> str:
             "<b>No frame could be decoded.</b> Check that the file plays in a video player; "
             '<a href="#left-out">Left out, and why</a> says what was wrong with it.'
         )
+    elif data.crops:
+        tips.append(
+            f"<b>{count(data.hidden, 'cluster')} found, all too small to be shown.</b> "
+            "Lower <code>cluster.min_size</code>: "
+            f"<code>celstream cluster {esc(data.folder)} --set cluster.min_size=1</code>."
+        )
     elif data.detections:
         tips += [
             f"<b>{count(data.detections, 'box', 'boxes')} found, all too small or too blurred.</b> "
@@ -180,6 +200,6 @@ def empty_section(data: ReportData) -> str:
         ]
     listed = "".join(f"<li>{t}</li>" for t in tips)
     return (
-        '<div class="section-head"><h2>What to try</h2><p>The run ended well, and found nothing to '
-        f'cluster.</p></div><ol class="tips">{listed}</ol>'
+        '<div class="section-head"><h2>What to try</h2><p>The run ended well, and there is nothing to '
+        f'show.</p></div><ol class="tips">{listed}</ol>'
     )

@@ -25,7 +25,7 @@ def spread(times: Array, quality: Array, count: int, always: Sequence[int] = ())
     order = np.argsort(times, kind="stable")
     forced = set(always)
     chosen = []
-    for part in np.array_split(order, min(count, len(order))):
+    for part in np.array_split(order, max(1, min(count, len(order)))):
         if not len(part):
             continue
         kept = [int(i) for i in part if int(i) in forced]
