@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -134,22 +135,27 @@ class _Walk:
             if self._new(text):
                 yield text, []
             return
-        text = str(Path(text.removeprefix("file://")).expanduser()) if text.strip() else text
+        text = text.removeprefix("file://")
+        text = str(Path(text).expanduser()) if text.startswith("~") else text
+        what, why = _look(text)
+        suffix = Path(text).suffix.lower()
         if not text.strip():
             self.on_bad(text, "the input is empty; give a file, a folder or a URL")
-        elif Path(text).is_dir():
+        elif why:
+            self.on_bad(text, f"cannot be read ({why}); check its permissions")
+        elif what == "folder":
             yield from self._folder(text)
-        elif os.path.lexists(text):
-            suffix = Path(text).suffix.lower()
-            if suffix in IMAGE_SUFFIXES:
-                if self._new(os.path.realpath(text)):
-                    loose.setdefault(str(Path(text).parent), []).append(text)
-            elif suffix in PLAYLIST_SUFFIXES and not _is_hls(text):
-                yield from self._playlist(text, loose)
-            elif self._new(os.path.realpath(text)):
+        elif what == "file" and suffix in IMAGE_SUFFIXES:
+            if self._new(os.path.realpath(text)):
+                loose.setdefault(str(Path(text).parent), []).append(text)
+        elif what == "file" and suffix in PLAYLIST_SUFFIXES and not _is_hls(text):
+            yield from self._playlist(text, loose)
+        elif what == "file":
+            if self._new(os.path.realpath(text)):
                 yield text, []
         elif glob.has_magic(text):
-            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
+            # pathlib's own globbing refuses absolute patterns
+            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
             if not found:
                 self.on_bad(text, "no file matches this pattern; check it, and quote it in the shell")
             for path in found:
@@ -217,6 +223,17 @@ class _Walk:
                 yield from self._one(entry if absolute else str(Path(path).parent / entry), loose)
         finally:
             self._lists.pop()
+
+
+def _look(path: str) -> tuple[str, str]:
+    """What lies at a path ('folder', 'file', or '' for nothing), and why it cannot be seen if so."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (a Path cannot hold every string)
+    except PermissionError as error:
+        return "", str(error.strerror)
+    except (OSError, ValueError):  # missing, too long, a NUL character, a link to nothing
+        return "", ""
+    return ("folder" if stat.S_ISDIR(mode) else "file"), ""
 
 
 def _is_hls(path: str) -> bool:
