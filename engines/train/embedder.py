@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,22 @@ class Recipe:
     average: float = 0.998  # decay of the averaged weights, which are the ones exported
     batch: BatchSize = field(default_factory=BatchSize)
     bank: BankSize = field(default_factory=BankSize)
+    validation_casts: int = 6  # of each kind; raising it measures more finely and costs time at every look
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-RECIPES = {"default": Recipe()}
+RECIPES = {
+    "default": Recipe(),
+    # tries the machinery on a machine in a minute; its network is of no use
+    "quick": Recipe(
+        steps=60,
+        warmup=5,
+        average=0.9,
+        bank=BankSize(16, 6, 4, 40),
+        batch=BatchSize(4, 4, 2),
+        validation_casts=1,
+    ),
+}
 
 
 class Embedder(nn.Module):
@@ -323,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     recipe = RECIPES[options.recipe]
     if options.steps:
-        recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
+        recipe = replace(recipe, steps=options.steps)
     facts = facts_of(recipe.bank, options.seed, options.media, options.art)
     bank = kept(
         options.out,
@@ -331,7 +343,10 @@ def main(arguments: list[str] | None = None) -> int:
         facts,
         lambda: training_bank(recipe.bank, options.seed, options.media, options.art),
     )
-    validation = kept(options.out, "validation", {"seed": 0, "version": 2}, lambda: validation_bank(0))
+    casts = recipe.validation_casts
+    validation = kept(
+        options.out, "validation", {"casts": casts, "version": 3}, lambda: validation_bank(0, casts)
+    )
     training = Training(
         recipe, bank, validation, seed=options.seed, folder=options.out, minutes=options.minutes
     )

@@ -1,4 +1,4 @@
-"""The default embedder: its network's names, its views, its training, and what the packaged weights can do."""
+"""The default embedder: its names, its views, its training, and what the packaged weights can do."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from engines.models import resolve
 from engines.nets.densenet import DenseNet, current_names, densenet121, densenet161, densenet_small
 from engines.runtime.base import EngineError
-from engines.train import film_crops, figures, identities
+from engines.train import figures, film_crops, identities
 from engines.train.batches import BatchSize, Sampler, contrast
-from engines.train.embedder import Embedder, Recipe, Training, by_cast, embed, export, validation_views
+from engines.train.embedder import Embedder, Recipe, Training, by_cast, embed, main, validation_views
 from engines.train.views import GREY, MEAN, STD, Augmentation, Bank, Views
 
 SMALL = identities.BankSize(casts=8, members=6, pictures=4, backgrounds=24)
@@ -166,15 +166,17 @@ def test_same_seed_same_weights_and_resume_goes_on_exactly(bank: Bank, tmp_path:
         Training(recipe, bank, seed=9).resume(tmp_path / "checkpoint.pt")
 
 
-def test_export_equals_torch_for_any_batch(tmp_path: Path) -> None:
-    torch.manual_seed(0)
+def test_the_command_trains_and_exports_what_torch_computes_for_any_batch(tmp_path: Path) -> None:
+    arguments = ["--recipe", "quick", "--out", str(tmp_path), "--steps", "2"]
+    assert main(arguments) == 0
+    assert not list(tmp_path.glob("*.part"))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert [entry["step"] for entry in state["log"]] == [2]
     embedder = Embedder(densenet_small()).eval()
-    embedder.mean += 0.5
-    for module in embedder.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.2)
-    export(embedder, tmp_path / "e.onnx", {"seed": 0})
-    session = onnxruntime.InferenceSession(tmp_path / "e.onnx", providers=["CPUExecutionProvider"])
+    embedder.load_state_dict(state["averaged"])
+    assert embedder.mean.abs().max() > 0
+
+    session = onnxruntime.InferenceSession(tmp_path / "embedder.onnx", providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["mean"]) == list(MEAN)
     assert json.loads(metadata["imgsz"]) == [64, 64]
@@ -186,6 +188,10 @@ def test_export_equals_torch_for_any_batch(tmp_path: Path) -> None:
             want = embedder(x).numpy()
         assert got.shape == (n, 256)
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+    written = (tmp_path / "embedder.onnx").stat().st_mtime_ns
+    assert main([*arguments, "--resume"]) == 0  # nothing is left to do
+    assert (tmp_path / "embedder.onnx").stat().st_mtime_ns == written
 
 
 def test_packaged_weights_beat_the_handmade_feature_on_unseen_casts() -> None:
