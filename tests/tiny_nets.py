@@ -123,15 +123,21 @@ def export(
     size: tuple[int, int] = (192, 320),
     free_size: bool = False,
     outputs: tuple[str, ...] = ("output0",),
+    stacked: bool = True,
+    half: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Write a network as ONNX. ``batch=None`` leaves the batch free, ``free_size`` height and width."""
+    """Write a network as ONNX. ``batch=None`` leaves the batch free, ``free_size`` height and width.
+
+    ``stacked=False``: the input is one image (3, H, W). ``half``: float16 throughout.
+    """
+    shape = (batch or 2, 3, *size) if stacked else (3, *size)
     axes = ({} if batch else {0: "batch"}) | ({2: "height", 3: "width"} if free_size else {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter says so, and is twenty times as fast
         torch.onnx.export(
             net.eval(),
-            (torch.zeros(batch or 2, 3, *size),),
+            (torch.zeros(shape, dtype=torch.float16 if half else torch.float32),),
             str(path),
             input_names=["images"],
             output_names=list(outputs),

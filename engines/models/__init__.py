@@ -107,15 +107,13 @@ def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) 
     path = Path(text).expanduser()
     if path.is_file():
         return ModelFile(path.stem, kind, path, file_sha256(path))
-    names = [n for n, entry in named.items() if entry.get("kind") == kind]
+    if text == "default":
+        raise EngineError(f"{manifest}: the default {kind}, {name!r}, is not in it; reinstall celstream")
+    names = ["default", *sorted(n for n, entry in named.items() if entry.get("kind") == kind)]
     near = difflib.get_close_matches(text, names, n=1)
-    hint = (
-        f"; did you mean {near[0]!r}?"
-        if near
-        else f"; the names are {', '.join(['default', *sorted(names)])}"
-    )
+    hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names)}"
     raise EngineError(
-        f"{kind} {text!r}: expected the path of an ONNX file or a known name, found neither{hint}"
+        f"{kind} {text!r}: expected the path of an ONNX file or a known name, found neither; {hint}"
     )
 
 

@@ -78,7 +78,7 @@ def test_own_file_and_its_weights_beside_it(manifest: Path, tmp_path: Path) -> N
         ("celstream-detectr", "detector", "did you mean 'celstream-detector'"),
         ("nowhere.onnx", "embedder", "the names are default"),
         ("celstream-detector", "embedder", "expected kind 'embedder', found 'detector'"),
-        ("default", "embedder", "expected the path of an ONNX file or a known name"),
+        ("default", "embedder", "the default embedder, 'celstream-embedder', is not in it; reinstall"),
     ],
 )
 def test_what_is_not_there(manifest: Path, name: str, kind: str, message: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_nets import BLUE, RED, Mean, Rectangles, export
-from torch import Tensor
+from torch import Tensor, nn
 
 from stream.batches import FrameBatch, Segment, Video
 from stream.config import DetectorConfig
@@ -213,6 +213,21 @@ def test_size_of_a_fixed_network_cannot_be_changed(nets) -> None:
     assert Detector(DetectorConfig(model=path, size=320), device="cpu").canvas(9, 9) == (192, 320)
     with pytest.raises(ModelError, match=r"detector\.size 640: .*fixed at 320x192"):
         Detector(DetectorConfig(model=path, size=640), device="cpu")
+
+
+class OneImage(nn.Module):
+    """As torchvision's detectors are exported: (3, H, W) in, boxes of one image out."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return Rectangles("triple")(image[None])
+
+
+def test_a_network_of_single_images_without_a_batch_axis(tmp_path: Path) -> None:
+    path = export(OneImage(), tmp_path / "one.onnx", batch=1, stacked=False, outputs=TRIPLE)
+    images = np.stack([picture(180, 320, (10, 20, 90, 80)), picture(180, 320, (100, 0, 320, 180))])
+    found = Detector(DetectorConfig(model=str(path)), device="cpu")(frames(images))
+    assert found.frame.tolist() == [0, 1]
+    np.testing.assert_allclose(found.boxes, [[10, 20, 90, 80], [100, 0, 320, 180]], atol=1.1)
 
 
 class DividesByZero(Rectangles):

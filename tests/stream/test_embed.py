@@ -111,6 +111,13 @@ def test_input_sizes(net) -> None:
         upright(crops(1))
 
 
+def test_half_precision(net) -> None:
+    batch = crops(3)
+    out = Embedder(EmbedderConfig(model=str(net(half=True))), device="cpu")(batch)
+    assert out.embeddings.dtype == np.float32
+    np.testing.assert_allclose(out.embeddings, expected(batch.images, True), atol=3e-3)
+
+
 def test_describes_itself(net) -> None:
     embedder = Embedder(EmbedderConfig(model=str(net())), device="cpu", threads=1)
     assert "(16x16 -> 6, with mirror) on ONNX Runtime" in embedder.description
