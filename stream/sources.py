@@ -75,7 +75,8 @@ def find_videos(inputs: Sequence[str], *, on_bad: OnBad, timeout_s: float = 10) 
         inputs: paths of videos and still images, folders (searched to any depth), glob patterns, playlists
             (``.m3u``, ``.m3u8``, ``.txt``: one input a line, relative to the list), and URLs.
             The still images of one folder become one :class:`Video` of kind "images".
-        on_bad: called with (what was named, why it cannot be used and what to do).
+        on_bad: called with what was named, and a sentence that names it, says why it cannot be used and what to
+            do.
         timeout_s: how long a source may keep us waiting. Raising it is kinder to slow servers.
     """
     names = _Names()
@@ -86,8 +87,11 @@ def find_videos(inputs: Sequence[str], *, on_bad: OnBad, timeout_s: float = 10) 
             else:
                 video = describe(uri, names.reserve(uri), timeout_s)
         except SourceError as error:
-            message = str(error)
-            on_bad(uri, message.removeprefix(f"{uri}: "))
+            on_bad(uri, str(error))
+            names.free(uri)
+        except Exception as error:  # whatever a broken file does to its reader, the others go on
+            kind = f"{type(error).__name__}: {error}"
+            on_bad(uri, f"{uri}: cannot be examined ({kind}); leave it out, and report it")
             names.free(uri)
         else:
             yield video
@@ -119,9 +123,12 @@ class _Walk:
     """Resolves inputs to (uri, image files); a thing named twice is used once."""
 
     def __init__(self, on_bad: OnBad) -> None:
-        self.on_bad = on_bad
+        self._told = on_bad
         self._seen: set[str] = set()
         self._lists: list[str] = []
+
+    def on_bad(self, uri: str, why: str) -> None:
+        self._told(uri, f"{uri}: {why}")
 
     def all(self, inputs: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         loose: dict[str, list[str]] = {}  # folder -> images named one by one
@@ -258,7 +265,9 @@ def _describe_images(folder: str, files: list[str], names: _Names, on_bad: OnBad
                 image.verify()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             empty = Path(path).is_file() and Path(path).stat().st_size == 0
-            on_bad(path, f"the image is {'empty' if empty else 'damaged or not an image'}; copy it again")
+            on_bad(
+                path, f"{path}: the image is {'empty' if empty else 'damaged or not an image'}; copy it again"
+            )
         else:
             good.append(path)
     if not good:

@@ -192,7 +192,7 @@ def _whole(
                     return
                 take = rule.takes(pts, bool(frame.key_frame))
                 inside = rule.start <= pts and (rule.end is None or pts < rule.end)
-                frame.pts = pts
+                frame.pts, frame.time_base = pts, time_base
                 for ready, wanted in deinterlacer.push(frame, take):
                     seconds = float(ready.pts * time_base)
                     if after is not None and seconds <= after:

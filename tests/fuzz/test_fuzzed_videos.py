@@ -1,4 +1,4 @@
-"""Damaged videos of every container: decoded as far as they go, or refused with a reason. No crash, no hang."""
+"""Damaged videos of every container end in frames or in a reason. No crash, no hang."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ def find(*inputs: object, timeout_s: float = 10) -> tuple[list[Video], dict[str,
 
     def on_bad(uri: str, why: str) -> None:
         assert uri not in bad, "told twice"
+        assert why.startswith(f"{uri}: ")
         bad[uri] = why
 
     return list(find_videos([str(i) for i in inputs], on_bad=on_bad, timeout_s=timeout_s)), bad
