@@ -72,7 +72,7 @@ def run_demo(
     progress = progress or Quiet()
     progress.note(f"rendering {seconds:g} s of cartoon with {characters} characters ...")
     episode = render_episode(
-        Path(out), seed=seed, seconds=seconds, characters=characters, label_interval_s=0.5
+        Path(out), seed=seed, seconds=seconds, characters=characters, style="cel", label_interval_s=0.5
     )
     work = Path(out) / "work"
     summary = run(episode.video, work, progress=progress)

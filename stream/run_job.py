@@ -115,7 +115,8 @@ class _Run:
 
     def __init__(self, folder: WorkFolder, config: Config, progress: Progress) -> None:
         self.folder = folder
-        self.config = config
+        # given boxes belong to single frames: a frame that looks like the one before has boxes of its own
+        self.config = config if config.boxes is None else config.model_copy(update={"held": 0.0})
         self.progress = progress
         self.began = time.perf_counter()
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
