@@ -75,8 +75,8 @@ def find_videos(inputs: Sequence[str], *, on_bad: OnBad, timeout_s: float = 10) 
         inputs: paths of videos and still images, folders (searched to any depth), glob patterns, playlists
             (``.m3u``, ``.m3u8``, ``.txt``: one input a line, relative to the list), and URLs.
             The still images of one folder become one :class:`Video` of kind "images".
-        on_bad: called with what was named, and a sentence that names it, says why it cannot be used and what to
-            do.
+        on_bad: called with what was named, and a sentence that names it, says why it cannot be used and what
+            to do.
         timeout_s: how long a source may keep us waiting. Raising it is kinder to slow servers.
     """
     names = _Names()
