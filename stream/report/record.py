@@ -114,7 +114,8 @@ def _models(value: object) -> tuple[Model, ...]:
     found = []
     for role, about in _mapping(value).items():
         if isinstance(about, Mapping):
-            name = PurePath(text(about.get("path")) or text(about.get("name"))).name
+            path = text(about.get("path")) or text(about.get("model"))
+            name = text(about.get("engine")) or PurePath(path).name
             found.append(Model(str(role), name, text(about.get("sha256"))))
         elif about is not None:
             found.append(Model(str(role), PurePath(text(about)).name, ""))

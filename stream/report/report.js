@@ -28,7 +28,7 @@
   const body = $('viewer-body');
   const sheets = [...document.querySelectorAll('.sheet')];
   let shown = -1; // position in sheets
-  let origin = null; // what had the focus
+  let origin = null; // what opened the dialog and gets the focus back
 
   const giveBack = () => {
     if (shown >= 0) $('sheets').insertBefore(sheets[shown], sheets[shown + 1] || null);
@@ -36,9 +36,7 @@
     body.replaceChildren();
   };
   const open = () => {
-    if (viewer.open) return;
-    origin = document.activeElement;
-    viewer.showModal();
+    if (!viewer.open) viewer.showModal();
   };
   const showSheet = (position) => {
     giveBack();
@@ -68,20 +66,24 @@
   const follow = () => {
     const position = sheets.findIndex((sheet) => `#${sheet.id}` === location.hash);
     if (position >= 0) showSheet(position);
-    else if (viewer.open && shown >= 0) viewer.close();
+    else if (viewer.open && shown >= 0) shut();
   };
   const step = (by) => {
     if (shown < 0) return;
     location.hash = sheets[(shown + by + sheets.length) % sheets.length].id;
   };
   addEventListener('hashchange', follow);
-  viewer.addEventListener('close', () => {
+  const tidy = () => { // runs once more when the browser tells of the closing; the second time does nothing
+    if (viewer.open) return;
     giveBack();
     forget();
     if (origin) origin.focus({ preventScroll: true });
-  });
-  viewer.addEventListener('click', (event) => { if (event.target === viewer) viewer.close(); });
-  $('close').addEventListener('click', () => viewer.close());
+    origin = null;
+  };
+  const shut = () => { viewer.close(); tidy(); };
+  viewer.addEventListener('close', tidy); // by Escape
+  viewer.addEventListener('click', (event) => { if (event.target === viewer) shut(); });
+  $('close').addEventListener('click', shut);
   $('previous').addEventListener('click', () => step(-1));
   $('next').addEventListener('click', () => step(1));
   viewer.addEventListener('keydown', (event) => {
@@ -90,12 +92,13 @@
   });
   document.addEventListener('click', (event) => {
     const link = event.target.closest('a[href^="#character-"]');
+    if (link && !viewer.open) origin = link;
     if (link && link.getAttribute('href') === location.hash) follow(); // the address does not change
     const shot = event.target.closest('.shot');
     if (!shot) return;
     const sheet = shot.closest('.sheet');
     const stage = sheet && sheet.querySelector('.stage');
-    if (!stage) { showPicture(shot); return; }
+    if (!stage) { origin = shot; showPicture(shot); return; }
     for (const other of sheet.querySelectorAll('.shot[aria-current]')) other.removeAttribute('aria-current');
     shot.setAttribute('aria-current', 'true');
     const from = shot.querySelector('img');

@@ -135,7 +135,7 @@ def test_everything_of_the_record_may_be_missing_or_odd(
         "videos": ["one", None, {"name": "one", "duration_s": "long", "width": None}],
         "seconds": "soon",
         "stations": {"decode": None, "detect": {"seconds": -1}, "embed": {"seconds": 2}},
-        "models": {"detector": "path/x.onnx", "embedder": None},
+        "models": {"detector": "path/x.onnx", "embedder": {"engine": "net.onnx on ORT 1/2"}},
         "notes": [None, {"video": "one", "damage": "2 packets"}, "text"],
         "fallbacks": {"not": "a list"},
         "quarantined": [{"uri": None}, 3],
@@ -150,7 +150,7 @@ def test_everything_of_the_record_may_be_missing_or_odd(
     assert [s.name for s in data.stations] == ["embed"]
     assert data.notes == ("video: one; damage: 2 packets", "text")
     assert data.device == "cpu, 2 cores"
-    assert data.models[0].name == "x.onnx"
+    assert [m.name for m in data.models] == ["x.onnx", "net.onnx on ORT 1/2"]
     assert data.videos[0].duration_s == 60
 
 
