@@ -18,8 +18,9 @@ FloatArray = NDArray[np.floating[Any]]
 
 # Damping is never raised past this: beyond it nothing moves within any sensible number of iterations.
 MAX_DAMPING = 0.97
-# How far the seeded perturbation moves a preference, in units of the data's own rounding error.
-PERTURBATION_ULPS = 64.0
+# How far the seeded perturbation moves a preference at most, relative to its size: 64 rounding errors of
+# float32; in float64 still less than anything measured is exact to, and enough to part ties in time.
+PERTURBATION = {"float32": 64 * 2.0**-23, "float64": 1e-9}
 _BLOCK_BYTES = 32 << 20
 
 
@@ -178,7 +179,7 @@ def check_problem(
     bottom = min(low, float(p.min()))
     top = max(high, float(p.max()))
     floor = bottom - 4.0 * (top - bottom) - abs(bottom)
-    if not np.isfinite(s.dtype.type(4.0 * n * max(abs(floor), abs(top)))):
+    if 4.0 * n * max(abs(floor), abs(top)) > float(np.finfo(s.dtype).max):
         raise ValueError(
             f"similarity: values from {low:g} to {high:g} overflow {s.dtype} when {n} are added; scale them"
         )
@@ -186,7 +187,7 @@ def check_problem(
     # the similarities stay as they are, so no second matrix is needed.
     scale = np.maximum(np.abs(p), abs(mean)).astype(np.float64)
     noise = np.random.default_rng(seed).uniform(-1.0, 1.0, n)
-    perturbed = (p + PERTURBATION_ULPS * float(np.finfo(s.dtype).eps) * scale * noise).astype(s.dtype)
+    perturbed = (p + PERTURBATION[str(s.dtype)] * scale * noise).astype(s.dtype)
     return Problem(s, p, perturbed, floor, low == high and bool((p == p[0]).all()))
 
 
@@ -197,6 +198,7 @@ class Watch:
     when it has had time to settle, or holds still where it cannot be (all messages swing in step, slowly;
     see :func:`plausible`). The answer is damping 0.9, then halfway to 1 each time, up to ``MAX_DAMPING``;
     and a start from zero messages (``restart``) where more than a quarter of all points swing in step.
+    A set that plainly lacks an exemplar (:func:`premature`) is watched for longer.
     """
 
     WINDOW = 30  # iterations looked back on
@@ -233,10 +235,15 @@ class Watch:
                 return False
             if not exemplars.any():
                 return False
-            if plausible(self.problem, np.flatnonzero(exemplars)):
-                return True
-            self._answer()
-            return False
+            if self._still % self.convergence_iter:
+                return False  # looked at already
+            found = np.flatnonzero(exemplars)
+            if not plausible(self.problem, found):
+                self._answer()
+                return False
+            # a set that lasts is a fixed point, be it a poor one
+            lasting = self._still >= max(3 * self.convergence_iter, 6 / (1 - self.damping))
+            return lasting or not premature(self.problem, found)
         self._still = 1
         size = int(exemplars.sum())
         leap = bool(self._sizes) and abs(size - self._sizes[-1]) > len(exemplars) / 4
@@ -282,6 +289,30 @@ def plausible(problem: Problem, exemplars: NDArray[np.int64]) -> bool:
         block[np.arange(len(some)), some] = -np.inf
         worse += int((block.max(axis=1) > problem.perturbed[exemplars[some]]).sum())
     return 2 * worse <= len(exemplars)
+
+
+def premature(problem: Problem, exemplars: NDArray[np.int64]) -> bool:
+    """Whether one more exemplar would better the net similarity by more than a tenth.
+
+    Messages that are damped much can hold a first few exemplars for as long as ``convergence_iter`` before
+    the next ones come up. That is no fixed point, and a tenth is far more than affinity propagation misses.
+    """
+    s, p = problem.similarity, problem.preference
+    n = len(p)
+    if len(exemplars) == n:
+        return False
+    best = np.maximum(s[np.arange(n), exemplars[assign(problem, exemplars)]], problem.floor)
+    best[exemplars] = p[exemplars]
+    size = float(np.abs(best).sum(dtype=np.float64))
+    free = np.ones(n, bool)
+    free[exemplars] = False
+    gain = p.astype(np.float64) - best
+    for rows in row_blocks(n, n, s.itemsize):
+        block = s[rows] - best[rows, None]
+        np.maximum(block, 0, out=block)
+        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = 0
+        gain += free[rows].astype(s.dtype) @ block  # exemplars follow nobody
+    return bool(gain[free].max() > 0.1 * size)
 
 
 def trivial(problem: Problem) -> NDArray[np.int64] | None:
