@@ -365,7 +365,9 @@ def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Flo
     best = np.lexsort((np.arange(len(labels)), -central, numbered))
     exemplars = best[np.searchsorted(numbered[best], np.arange(count))].astype(np.int64)
     similarity = np.einsum("md,md->m", crops, crops[exemplars[numbered]]).astype(np.float32)
-    return numbered.astype(np.int32), exemplars, np.clip(similarity, -1, 1)
+    similarity = np.clip(similarity, -1, 1)
+    similarity[exemplars] = 1  # also where nothing is left when the mean is taken off
+    return numbered.astype(np.int32), exemplars, similarity
 
 
 def match_names(
