@@ -10,10 +10,11 @@ from typing import Any
 import av.error
 
 from stream.batches import Segment, Video
-from stream.decode.packets import PacketReader, has_clock_jumps, open_container
+from stream.decode.packets import PacketReader, open_container
 from stream.probe import is_url
 
 MARGIN_PACKETS = 8  # between the place where reading starts and the keyframe that it is for
+BYTE_SEEKS = frozenset(("mpegts", "mpeg"))  # containers that can be entered at any byte
 SLACK_S = 1.0  # the last segment ends this much after the duration that the header claims
 
 
@@ -102,7 +103,7 @@ def _scan(video: Video) -> tuple[_Keys, float]:
     # demuxer then gives its time to the next; and a gradual refresh needs a whole round
     places: deque[tuple[int, tuple[int, int]]] = deque()  # packet number, (byte, clock offset)
     with PacketReader(whole, lambda _: None) as reader:
-        watched = timed and has_clock_jumps(reader.container.format.flags)
+        watched = timed and reader.container.format.name in BYTE_SEEKS
         for packet, pts, dts in reader.packets():
             count += 1
             time = pts if pts is not None else dts
@@ -118,4 +119,6 @@ def _scan(video: Video) -> tuple[_Keys, float]:
                 if watched and packet.pos is not None and packet.pos >= 0:
                     places.append((count, (packet.pos, reader.clock.offset)))
         duration = float(end * reader.time_base)
+        if reader.clock.jumps and not watched:
+            keys = []  # no place in it can be found again
     return keys, duration

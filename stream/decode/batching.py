@@ -82,6 +82,8 @@ def _video(
     painter = Painter(video, config.threads or 2)
     scan = Scan(config.held, config.shot)
     rate = video.frame_rate or 25.0
+    if segment.index == 0 and "streams" in video.facts:
+        note(video.facts["streams"])
     batch = _Batch(segment, config.batch_size)
     number = 0
     frames = sampled_frames(segment, config, plan_decode(video, config), note)

@@ -196,9 +196,24 @@ class PacketReader:
         self.video: Video = segment.video
         self.segment = segment
         self.note = note
-        facts = self.video.facts
-        self.time_base = Fraction(*facts["time_base"])
+        self.threads = threads
+        self.time_base = Fraction(*self.video.facts["time_base"])
         self.frame_ticks = round(1 / (self.video.frame_rate or 25) / self.time_base)
+        self.at_start = True
+        self._open()
+        if segment.start_s > 0 and not from_start:
+            try:
+                found = self._seek(preroll_s)
+            except BaseException:
+                self.close()
+                raise
+            if not found:  # nowhere trustworthy to start: read from the beginning
+                self.close()
+                self._open()
+            self.at_start = not found
+
+    def _open(self) -> None:
+        facts = self.video.facts
         try:
             self.container = open_container(self.video.uri, facts.get("timeout_s", READ_TIMEOUT_S))
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -208,26 +223,20 @@ class PacketReader:
         try:
             self.stream = self.container.streams[self.video.stream_index]
             self.context = self.stream.codec_context
+            self.context.thread_type = "AUTO"
+            self.context.thread_count = self.threads
             for other in self.container.streams:
                 if other.index != self.video.stream_index:
                     other.discard = Discard.all
-            self.context.thread_type = "AUTO"
-            self.context.thread_count = threads
             self.anatomy = Anatomy(self.context.name, self.context.extradata)
-            self.clock = Clock(
-                facts["start"], self.time_base, self.frame_ticks, has_clock_jumps(self.container.format.flags)
-            )
-            self.at_start = True
-            if not from_start and segment.start_s > 0:
-                self._seek(preroll_s)
-        except BaseException as error:
-            self.container.close()
-            if isinstance(error, IndexError | AttributeError):
-                raise SourceError(
-                    f"{self.video.uri}: has no video stream {self.video.stream_index} any more; "
-                    "it changed since it was listed, run again"
-                ) from error
-            raise
+        except (IndexError, AttributeError) as error:
+            self.close()
+            raise SourceError(
+                f"{self.video.uri}: has no video stream {self.video.stream_index} any more; "
+                "it changed since it was listed, run again"
+            ) from error
+        jumps = has_clock_jumps(self.container.format.flags)
+        self.clock = Clock(facts["start"], self.time_base, self.frame_ticks, jumps)
 
     def __enter__(self) -> PacketReader:
         return self
@@ -238,34 +247,34 @@ class PacketReader:
     def close(self) -> None:
         self.container.close()
 
-    def _seek(self, preroll_s: float) -> None:
+    def _seek(self, preroll_s: float) -> bool:
         """Go to a keyframe presented at or before the segment's start; check it, and go further back."""
-        if self.segment.entry is not None:
-            position, offset = self.segment.entry
-            self.container.seek(position, unsupported_byte_offset=True)
-            self.clock.offset = offset
-            self.at_start = False
-            return
         want = int(self.segment.start_s / self.time_base)
-        for back_s in (0.0, 1.0, 10.0, 60.0, 600.0):
-            target = want - int((back_s + preroll_s) / self.time_base)
-            if target <= 0:
-                break
-            try:
-                self.container.seek(target - self.clock.offset, stream=self.stream)
-                first = next((p for p in self.container.demux(self.stream) if p.size), None)
-            except (av.error.FFmpegError, OSError):
-                break
-            key = first.pts if first is not None and first.is_keyframe else None
-            if key is not None and key + self.clock.offset <= want:
-                self.container.seek(target - self.clock.offset, stream=self.stream)
-                self.at_start = False
-                return
-        # nothing trustworthy: read from the start
-        self.container.close()
-        self.__init__(  # type: ignore[misc]
-            self.segment, self.note, from_start=True, threads=self.context.thread_count
-        )
+        try:
+            if self.segment.entry is not None:
+                position, self.clock.offset = self.segment.entry
+                self.container.seek(position, unsupported_byte_offset=True)
+                return True
+            for back_s in (0.0, 1.0, 10.0, 60.0, 600.0):
+                target = want - int((back_s + preroll_s) / self.time_base)
+                if target <= 0:
+                    return False
+                if self.seek_key(target, want):
+                    return True
+        except (av.error.FFmpegError, OSError):
+            pass
+        return False
+
+    def seek_key(self, target: int, latest: int) -> bool:
+        """Seek to a keyframe near ``target``; whether it is one presented at ``latest`` at the latest."""
+        self.container.seek(target - self.clock.offset, stream=self.stream)
+        first = next((p for p in self.container.demux(self.stream) if p.size), None)
+        if first is None or not first.is_keyframe or first.pts is None:
+            return False
+        if first.pts + self.clock.offset > latest:
+            return False
+        self.container.seek(target - self.clock.offset, stream=self.stream)
+        return True
 
     def packets(self) -> Iterator[tuple[Any, int | None, int | None]]:
         """Packets with their mapped (pts, dts); their own pts and dts are rewritten to the same.
@@ -273,12 +282,13 @@ class PacketReader:
         Raises:
             SourceError: a live source stopped answering.
         """
-        errors = 0
+        errors = count = 0
         torn = 0 if self.at_start or self.segment.entry is None else TORN_PACKETS
         while True:
             try:
                 for packet in self.container.demux(self.stream):
                     errors = 0
+                    count += 1
                     if packet.size == 0:
                         continue
                     pts, dts = self.clock.map(packet.pts, packet.dts)
@@ -290,9 +300,13 @@ class PacketReader:
                     yield packet, pts, dts
                 break
             except av.error.ExitError as error:  # the time-out interrupts the read
-                raise SourceError(
-                    f"{self.video.uri}: no data for {READ_TIMEOUT_S:.0f} s; check the source and run again"
-                ) from error
+                waited = self.video.facts.get("timeout_s", READ_TIMEOUT_S)
+                if not count:
+                    raise SourceError(
+                        f"{self.video.uri}: no data for {waited:.0f} s; check the source and run again"
+                    ) from error
+                self.note(f"no data for {waited:.0f} s: taken as the end")
+                break
             except (av.error.FFmpegError, OSError) as error:
                 errors += 1
                 self.note(f"a part of the file cannot be read ({reason(error)})")

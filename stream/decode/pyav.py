@@ -40,12 +40,8 @@ class Taken:
     sampled: bool = True
 
 
-class _Missed(Exception):
-    """A frame that the packets promised did not come out; decode from here on whole."""
-
-    def __init__(self, tick: int) -> None:
-        super().__init__(tick)
-        self.tick = tick
+class _Unfit(Exception):
+    """The way by packets does not do for this segment after all. The message is a clause for people."""
 
 
 def _rule(segment: Segment, config: Config, time_base: Fraction) -> EveryInterval:
@@ -99,21 +95,12 @@ def sampled_frames(
                     last = taken.time
                     yield taken
                 return
-            except _Missed as missed:
-                note(
-                    f"a frame due at {missed.tick * _time_base(segment):.3f} s did not decode from its group "
-                    "of pictures alone; the rest of the segment is decoded whole"
-                )
-            except OutOfOrder:
-                note("timestamps out of order; the rest of the segment is decoded whole")
+            except (_Unfit, OutOfOrder) as why:
+                note(f"{why}; the rest of the segment is decoded whole")
             after = last
         yield from _whole(segment, config, note, damage, after)
     finally:
         damage.tell(note)
-
-
-def _time_base(segment: Segment) -> float:
-    return float(Fraction(*segment.video.facts["time_base"]))
 
 
 def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -> Iterator[Taken]:
@@ -122,6 +109,12 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
         scene = config.sampling == "scene"
         rule = _rule(segment, config, time_base)
         picker = PacketPicker(rule, keep_all=scene, keys_only=config.sampling == "keyframes")
+
+        def missed(tick: int) -> str:
+            return (
+                f"the frame due at {tick * float(time_base):.3f} s does not decode from its group of pictures"
+            )
+
         early: list[Frame] = []  # decoded before it was known whether they are wanted
 
         def deliver(frames: list[Frame], final: bool = False) -> Iterator[Taken]:
@@ -130,8 +123,10 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
                 frame = early.pop(0)
                 wanted = picker.wanted
                 if wanted and wanted[0] < frame.pts:
-                    raise _Missed(wanted[0])
+                    raise _Unfit(missed(wanted[0]))
                 if wanted and wanted[0] == frame.pts:
+                    if frame.interlaced_frame and config.sampling != "keyframes":
+                        raise _Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
                     wanted.popleft()
                     yield Taken(frame, float(frame.pts * time_base))
                 elif scene and rule.start <= frame.pts and (rule.end is None or frame.pts < rule.end):
@@ -151,9 +146,7 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
         lead_dropped = reader.anatomy.drops_leading
         for packet, pts, dts in reader.packets():
             if pts is None:
-                if packet.size and not packet.is_keyframe and not packet.is_corrupt:
-                    raise OutOfOrder("a packet has no presentation time")
-                continue
+                raise OutOfOrder("a packet has no presentation time")
             for coded in picker.push(reader.coded(packet, pts, dts)):
                 yield from feed(coded)
             if rule.done:
@@ -164,7 +157,7 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
         yield from deliver(damage.decode(reader.context, None), final=True)
         damage.without = rule.without
         if picker.wanted:
-            raise _Missed(picker.wanted[0])
+            raise _Unfit(missed(picker.wanted[0]))
 
 
 def _whole(

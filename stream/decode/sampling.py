@@ -107,6 +107,10 @@ class OutOfOrder(Exception):
     """The timestamps contradict each other; packets cannot be trusted to say what frames there are."""
 
 
+#: Frames that may come before one in decoding order and after it in presentation; H.264 allows 16.
+MOST_UNSETTLED = 250
+
+
 class PacketPicker:
     """Turns packets in decoding order into the ones worth decoding.
 
@@ -150,6 +154,8 @@ class PacketPicker:
         """
         if coded.shown and coded.pts < self.settled and not self.rule.done:
             raise OutOfOrder(f"a frame at tick {coded.pts} comes after {self.settled} was settled")
+        if len(self._waiting) > MOST_UNSETTLED:
+            raise OutOfOrder("the packets do not tell their decoding times")
         self._count += 1
         if not self.keys_only or coded.key:
             coded.restart = self._left_out
