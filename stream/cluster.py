@@ -16,7 +16,7 @@ where the Kth exemplar gains most in comparison with the next one. Some 40 track
 give 5 to 8 clusters, 500 tracks of a ten-minute film 16 to 31: about twice its cast, as a character's views
 (front, back, close-up) are easily merged by a person and mixed clusters are not.
 
-**Boxes of one frame** are different characters. Affinity propagation does not know; afterwards, points that
+**Boxes of one frame** that do not lie on each other are different characters. Affinity propagation does not know; afterwards, points that
 are nearest to their exemplar keep it, and each one that shares a frame with a point there before it moves to
 its most similar exemplar that is free of such, or becomes its own cluster where none is, or where even
 that one is less similar than the preference. So no two boxes of one frame end in one cluster, and a
@@ -51,6 +51,7 @@ Ints = NDArray[np.int64]
 
 _DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
 _STRETCH = 1000  # points clustered at once on the first of two levels
+_COVERED = 0.25  # share of the smaller box on the larger from which two may be one character found twice
 _ROWS = 8192  # points compared with the exemplars at once
 
 
@@ -104,6 +105,7 @@ def cluster_embeddings(
     frames: Ints | None = None,
     times: NDArray[np.float64] | None = None,
     config: ClusterConfig | None = None,
+    boxes: Floats | None = None,
 ) -> Clustering:
     """Cluster crops by their embeddings; how is told in the module's docstring. Deterministic.
 
@@ -112,6 +114,8 @@ def cluster_embeddings(
         tracks: (M,) int64, crops of one number are one character; None: every crop for itself.
         frames: (M,) int64, crops of one number are different characters; None: nothing is known.
         times: (M,) seconds, the order in which two levels cut stretches; None: as the crops come.
+        boxes: (M, 4) xyxy; boxes of one frame that lie on each other may be one character found twice, and
+            are not held to be different; None: all of a frame are.
         config: range or strength, damping and so on; see :class:`stream.config.ClusterConfig`.
 
     Raises:
@@ -122,7 +126,7 @@ def cluster_embeddings(
     if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
         raise ValueError(f"embeddings: expected finite float32 (M, D), got shape {embeddings.shape}")
     m = len(embeddings)
-    for name, array in (("tracks", tracks), ("frames", frames), ("times", times)):
+    for name, array in (("tracks", tracks), ("frames", frames), ("times", times), ("boxes", boxes)):
         if array is not None and len(array) != m:
             raise ValueError(f"{name}: expected {m} values, got {len(array)}")
     if m == 0:
@@ -139,7 +143,7 @@ def cluster_embeddings(
     labels[found.exemplars] = np.arange(len(found.exemplars))
     messages = list(found.messages)
     if frames is not None:
-        rivals = _rivals(point_of, np.asarray(frames))
+        rivals = _rivals(point_of, np.asarray(frames), boxes)
         labels, moved, opened = _separate(points, sizes, labels, found.exemplars, rivals, found.preference)
         if opened:
             messages.append(
@@ -300,18 +304,34 @@ def _nearest(points: Floats, exemplars: Floats) -> Ints:
     return np.concatenate(parts).astype(np.int64)
 
 
-def _rivals(point_of: Ints, frames: NDArray[Any]) -> dict[int, set[int]]:
-    """For every point, the points that share a frame with it."""
-    pairs = np.unique(
-        np.stack([np.unique(frames, return_inverse=True)[1].reshape(-1), point_of], axis=1), axis=0
-    )
+def _rivals(point_of: Ints, frames: NDArray[Any], boxes: Floats | None) -> dict[int, set[int]]:
+    """For every point, the points that are another character: in one frame at least, and nowhere on it."""
+    order = np.argsort(frames, kind="stable")
     rivals: dict[int, set[int]] = {}
-    for together in np.split(pairs[:, 1], np.flatnonzero(np.diff(pairs[:, 0])) + 1):
-        if len(together) > 1:
-            members = set(together.tolist())
-            for point in members:
-                rivals.setdefault(point, set()).update(members - {point})
-    return rivals
+    friends: dict[int, set[int]] = {}
+    for crops in np.split(order, np.flatnonzero(np.diff(frames[order])) + 1):
+        if len(crops) < 2:
+            continue
+        apart = np.ones((len(crops), len(crops)), bool)
+        if boxes is not None:
+            apart = covered(boxes[crops], boxes[crops]) < _COVERED
+        for i, j in zip(*np.triu_indices(len(crops), 1), strict=True):
+            first, second = int(point_of[crops[i]]), int(point_of[crops[j]])
+            if first != second:
+                into = rivals if apart[i, j] else friends
+                into.setdefault(first, set()).add(second)
+                into.setdefault(second, set()).add(first)
+    return {point: others - friends.get(point, set()) for point, others in rivals.items()}
+
+
+def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+    """(A, B) share of the smaller of two xyxy boxes that lies on the other."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    area = [np.prod(np.clip(x[:, 2:] - x[:, :2], 1e-6, None), axis=1) for x in (a, b)]
+    inter = np.prod(np.clip(high - low, 0, None), axis=2)
+    share: NDArray[np.float32] = inter / np.minimum(area[0][:, None], area[1][None, :])
+    return share
 
 
 def _separate(

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stream.cluster import Clustering, cluster_embeddings, match_names
+from stream.cluster import Clustering, cluster_embeddings, covered, match_names
 from stream.config import ClusterConfig
 from stream.evaluate import clusters_per_identity, purity
 
@@ -93,6 +93,27 @@ def test_a_track_stays_together_and_the_boxes_of_a_frame_apart() -> None:
         for frame in np.unique(episode.frames):
             here = found.labels[episode.frames == frame]
             assert len(set(here.tolist())) == len(here)
+
+
+def test_boxes_that_lie_on_each_other_may_be_one_character() -> None:
+    """A head inside its body's box looks alike and stays; the same picture elsewhere in the frame does not."""
+    x = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+    frames = np.array([0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9])
+    boxes = np.tile(np.array([[0, 0, 20, 40]], np.float32), (12, 1))
+    boxes[1] = (5, 0, 15, 10)  # on the box of crop 0
+    boxes[5] = (50, 0, 60, 10)  # beside that of crop 4
+    config = ClusterConfig(clusters=(3, 3))
+    found = cluster_embeddings(x, frames=frames, config=config, boxes=boxes)
+    assert found.labels[0] == found.labels[1]
+    assert found.labels[4] != found.labels[5]
+    blind = cluster_embeddings(x, frames=frames, config=config)
+    assert blind.labels[0] != blind.labels[1]
+
+
+def test_share_covered_by_hand() -> None:
+    big, inside, half, away = [0, 0, 10, 10], [2, 2, 4, 4], [8, 0, 12, 10], [20, 0, 30, 10]
+    share = covered(np.array([big], np.float32), np.array([inside, half, away, big], np.float32))
+    np.testing.assert_allclose(share, [[1, 0.5, 0, 1]])
 
 
 def test_without_frames_one_cluster_is_one() -> None:
