@@ -16,11 +16,12 @@ where the Kth exemplar gains most in comparison with the next one. Some 40 track
 give 5 to 8 clusters, 500 tracks of a ten-minute film 16 to 31: about twice its cast, as a character's views
 (front, back, close-up) are easily merged by a person and mixed clusters are not.
 
-**Boxes of one frame** that do not lie on each other are different characters. Affinity propagation does not know; afterwards, points that
-are nearest to their exemplar keep it, and each one that shares a frame with a point there before it moves to
-its most similar exemplar that is free of such, or becomes its own cluster where none is, or where even
-that one is less similar than the preference. So no two boxes of one frame end in one cluster, and a
-constraint is never contradicted but pays with more clusters, if need be more than MAX.
+**Boxes of one frame** that do not lie on each other are different characters. Affinity propagation does not
+know; afterwards, points that are nearest to their exemplar keep it, and each one that shares a frame with a
+point there before it moves to its most similar exemplar that is free of such, or becomes its own cluster
+where none is, or where even that one is less similar than the preference. So no two such boxes end in one
+cluster, and a constraint is never contradicted but pays with more clusters, if need be more than MAX. A
+character found twice in a frame (a head in its body's box) is no such pair, where boxes are given.
 
 **Many points.** Above ``max_points`` two levels are used: affinity propagation inside stretches of time, over
 their exemplars weighted by what they stand for (again in stretches while they are too many), then every

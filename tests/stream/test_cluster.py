@@ -96,7 +96,7 @@ def test_a_track_stays_together_and_the_boxes_of_a_frame_apart() -> None:
 
 
 def test_boxes_that_lie_on_each_other_may_be_one_character() -> None:
-    """A head inside its body's box looks alike and stays; the same picture elsewhere in the frame does not."""
+    """A head in its body's box stays with it; the same picture elsewhere in the frame does not."""
     x = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
     frames = np.array([0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9])
     boxes = np.tile(np.array([[0, 0, 20, 40]], np.float32), (12, 1))
