@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -54,11 +55,14 @@ def bwdif(before: Frame | None, frame: Frame, after: Frame | None) -> Frame:
         else None
         for other in (before, after)
     ]
+    time_base = frame.time_base or Fraction(1, 90000)
     graph = av.filter.Graph()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = graph.add_buffer(template=frame, time_base=frame.time_base)
-    filtered = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+        source = graph.add_buffer(template=frame, time_base=time_base)
+    # without neighbours bwdif takes everything for unmoved and keeps the comb: then from one field alone
+    name, mode = ("bwdif", "send_frame") if any(fit) else ("estdif", "frame")
+    filtered = graph.add(name, f"mode={mode}:parity=auto:deint=interlaced")
     sink = graph.add("buffersink")
     graph.link_nodes(source, filtered, sink).configure()
     inputs = [f for f in (fit[0], frame, fit[1]) if f is not None]
@@ -73,5 +77,5 @@ def bwdif(before: Frame | None, frame: Frame, after: Frame | None) -> Frame:
                 break
     result = outputs[place] if place < len(outputs) else frame
     result.pts = frame.pts
-    result.time_base = frame.time_base
+    result.time_base = time_base
     return result

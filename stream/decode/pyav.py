@@ -23,7 +23,7 @@ import av.error
 
 from stream.batches import Segment
 from stream.config import Config
-from stream.decode.interlace import Deinterlacer
+from stream.decode.interlace import Deinterlacer, bwdif
 from stream.decode.packets import Note, PacketReader
 from stream.decode.plan import DecodePlan
 from stream.decode.sampling import Coded, EveryInterval, EveryKeyframe, OutOfOrder, PacketPicker
@@ -125,8 +125,10 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
                 if wanted and wanted[0] < frame.pts:
                     raise _Unfit(missed(wanted[0]))
                 if wanted and wanted[0] == frame.pts:
-                    if frame.interlaced_frame and config.sampling != "keyframes":
-                        raise _Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
+                    if frame.interlaced_frame:
+                        if config.sampling != "keyframes":
+                            raise _Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
+                        frame = bwdif(None, frame, None)  # a keyframe comes without its neighbours
                     wanted.popleft()
                     yield Taken(frame, float(frame.pts * time_base))
                 elif scene and rule.start <= frame.pts and (rule.end is None or frame.pts < rule.end):

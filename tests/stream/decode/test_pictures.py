@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
@@ -171,6 +172,45 @@ def test_interlaced_is_deinterlaced(tmp_path: Path, name: str, codec: str, optio
     assert combing(woven(13)[12]) > 5  # what it would be
     assert max(combing(p) for p in pictures) < 1
     assert np.allclose(np.concatenate([b.times for b in got]), [0, 0.52, 1, 1.52, 2], atol=1e-3)
+
+
+def test_interlaced_keyframes_alone(tmp_path: Path) -> None:
+    options = {"flags": "+ildct+ilme", "b": "6M", "g": "12"}
+    path = write_film(tmp_path / "a.ts", woven(60), codec="mpeg2video", options=options, rate=25)
+    pictures = np.concatenate([b.images for b in batches(open_one(path), sampling="keyframes")])
+    assert len(pictures) == 5
+    assert max(combing(p) for p in pictures) < 1
+
+
+def test_a_stream_that_turns_interlaced(tmp_path: Path) -> None:
+    """Two recordings in one file; the fields begin with the second."""
+    one = write_film(
+        tmp_path / "1.ts", [woven(1)[0]] * 50, codec="mpeg2video", options={"b": "6M", "g": "10"}, rate=25
+    )
+    fields = {"flags": "+ildct+ilme", "b": "6M", "g": "10"}
+    two = write_film(tmp_path / "2.ts", woven(50), codec="mpeg2video", options=fields, rate=25, start=50)
+    path = tmp_path / "both.ts"
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    video = open_one(path)
+    assert not video.facts["interlaced"]
+    notes: list[str] = []
+    got = batches(video, notes, interval=0.5)
+    pictures = np.concatenate([b.images for b in got])
+    assert len(pictures) == 8
+    assert max(combing(p) for p in pictures[4:]) < 1
+    assert np.allclose(np.concatenate([b.times for b in got]), np.ceil(np.arange(8) * 12.5) / 25, atol=1e-3)
+    assert any("decoded whole" in n for n in notes), notes
+
+
+def test_fields_that_probing_did_not_see(tmp_path: Path) -> None:
+    options = {"flags": "+ildct+ilme", "b": "6M", "g": "12"}
+    video = open_one(write_film(tmp_path / "a.ts", woven(60), codec="mpeg2video", options=options, rate=25))
+    blind = dataclasses.replace(video, facts={**video.facts, "interlaced": False})
+    notes: list[str] = []
+    pictures = np.concatenate([b.images for b in batches(blind, notes, interval=0.5)])
+    assert len(pictures) == 5
+    assert max(combing(p) for p in pictures) < 1
+    assert "it is interlaced from 0.000 s on; the rest of the segment is decoded whole" in notes
 
 
 def to_hdr(picture: Picture, kind: str) -> np.ndarray:
