@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from engines.train.material import Shelf
 
@@ -68,7 +68,29 @@ def plain_backdrop(rng: np.random.Generator) -> NDArray[np.uint8]:
             lean = rng.normal(size=2) * (20, 120)
             color = tuple(int(v) for v in _tone(rng))
             pen.line([x, y, x + lean[0], y + lean[1]], fill=color, width=int(rng.integers(1, 30)))
+    if rng.random() < 0.15:
+        _lettering(rng, pen)
     return np.asarray(picture)
+
+
+def _lettering(rng: np.random.Generator, pen: ImageDraw.ImageDraw) -> None:
+    """Titles and credits: lines of made-up words, which are no characters of the kind looked for."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    size = int(rng.choice([7, 8, 10, 14, 22, 40, 60]))
+    font = ImageFont.load_default(size)
+    color = tuple(int(v) for v in _tone(rng)) if rng.random() < 0.5 else (245, 245, 240)
+    if size < 20 and rng.random() < 0.6:
+        pen.rectangle([0, 0, WIDTH, HEIGHT], fill=tuple(int(v) for v in _tone(rng) * 0.2))
+    columns = int(rng.integers(1, 6)) if size < 12 else 1
+    top, bottom = sorted(rng.uniform(0, HEIGHT, 2)) if size < 20 else (rng.uniform(0, HEIGHT * 0.7), HEIGHT)
+    y = top
+    while y < bottom:
+        for column in range(columns):
+            words = [
+                "".join(rng.choice(letters, int(rng.integers(2, 9)))) for _ in range(int(rng.integers(1, 4)))
+            ]
+            pen.text((10 + column * WIDTH / columns, y), " ".join(words), fill=color, font=font)
+        y += size * rng.uniform(1.1, 2.0)
 
 
 def plain_backdrops(count: int, seed: int) -> Shelf:

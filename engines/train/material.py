@@ -302,7 +302,7 @@ def build_bank(
         say(f"{len(sprites[-1])} sprites and {len(grounds[-1])} paintings of {art}")
     from engines.train.backdrops import plain_backdrops
 
-    grounds.append(plain_backdrops(max(40, backdrops // 2 or 120), seed))
+    grounds.append(plain_backdrops(max(60, backdrops), seed))
     kinds = (".mp4", ".mkv", ".webm", ".ogv", ".mpg")
     files = [f for f in sorted(media.iterdir()) if f.suffix in kinds] if media is not None else []
     films = [film_shelf(files, say)]

@@ -1,0 +1,100 @@
+"""What the detector believes of the films becomes boxes where mirror image and motion agree."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engines.train.backdrops import plain_backdrops
+from engines.train.creatures import draw_creature
+from engines.train.material import FILM_BOXES, FILM_NOTES, Bank, Shelf, creature_sprites, film_note
+from engines.train.selftrain import agreed, relabel, self_label
+
+BOX = np.array([40.0, 30, 120, 110], np.float32)
+
+
+class Red(nn.Module):
+    """Finds the one red rectangle of a picture; with ``blind_mirror`` it always answers on the left."""
+
+    def __init__(self, sure: float = 0.9, left_only: bool = False) -> None:
+        super().__init__()
+        self.sure, self.left_only = sure, left_only
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = torch.zeros(len(images), 6, 4)
+        for row, image in zip(out, images, strict=True):
+            ys, xs = torch.nonzero((image[0] > 0.9) & (image[1] < 0.1), as_tuple=True)
+            if len(ys):
+                x1, x2, y1, y2 = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
+                if self.left_only:
+                    x1, x2 = torch.tensor(0), torch.tensor(40)
+                row[:, 0] = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, self.sure, 0.0])
+        return out
+
+
+def picture(moving: bool) -> np.ndarray:
+    out = np.full((180, 320, 4), 90, np.uint8)
+    out[30:110, 40:120, :3] = (255, 0, 0)
+    out[..., 3] = 0
+    if moving:
+        out[20:120, 30:130, 3] = 255
+    return out
+
+
+def bank_of(frames: list[tuple[np.ndarray, list[float]]]) -> Bank:
+    return Bank(creature_sprites(2, 1, 0), plain_backdrops(1, 0), Shelf.of(frames, FILM_NOTES))
+
+
+def boxes_of(bank: Bank, i: int) -> np.ndarray:
+    rows = bank.films.notes[i, : 4 * FILM_BOXES].reshape(-1, 4)
+    return rows[~np.isnan(rows[:, 0])]
+
+
+NOTHING = np.zeros((0, 4), np.float32)
+
+
+def test_an_answer_must_hold_in_the_mirror():
+    image = np.ascontiguousarray(picture(True)[..., :3])
+    boxes, scores = agreed(Red(), image)
+    assert boxes == pytest.approx(BOX[None])
+    assert scores == pytest.approx([0.9])
+    assert len(agreed(Red(left_only=True), image)[0]) == 0
+    assert len(agreed(Red(), np.full_like(image, 10))[0]) == 0
+
+
+def test_moving_answers_become_boxes_and_still_ones_are_not_judged():
+    part = np.array([[60.0, 50, 90, 80], [200, 100, 240, 160]], np.float32)
+    bank = bank_of(
+        [
+            (picture(True), film_note(part, True, 0.5)),
+            (picture(False), film_note(NOTHING, True, 0.5)),
+            (picture(False), film_note(NOTHING, False, 0.5)),
+            (picture(True), film_note(BOX[None], True, 1.0)),  # drawn: its truth stays
+        ]
+    )
+    new, count = self_label(Red(), bank, boxes_per_frame=0.5)
+    assert count == 2
+    # the blob inside the answer goes, the one elsewhere stays
+    assert boxes_of(new, 0) == pytest.approx(np.stack([BOX, part[1]]))
+    assert len(boxes_of(new, 1)) == 0
+    assert (new.films[1][30:110, 40:120, 3] == 255).all()
+    assert new.films[1][150:, 200:, 3].max() == 0
+    assert boxes_of(new, 2) == pytest.approx(BOX[None])
+    assert np.array_equal(new.films.notes[3], bank.films.notes[3], equal_nan=True)
+
+
+def test_a_relabelled_bank_can_be_loaded(tmp_path: Path):
+    bank_of([(picture(True), film_note(NOTHING, True, 0.5))]).save(tmp_path / "a", {})
+    assert relabel(Red(), tmp_path / "a", tmp_path / "b", 0.0) == 1
+    assert len(boxes_of(Bank.load(tmp_path / "b"), 0)) == 1
+
+
+def test_creatures_differ() -> None:
+    def some() -> Iterator[bytes]:
+        for seed in range(4):
+            yield draw_creature(np.random.default_rng(seed), 64)[0].tobytes()
+
+    assert len(set(some())) == 4
