@@ -37,7 +37,10 @@ _PARALLEL_FROM = 500
 def _threads(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise ValueError(f"threads: expected at least 1, got {threads}")
-    return threads or len(os.sched_getaffinity(0))
+    if threads is None:
+        may_use = getattr(os, "sched_getaffinity", None)  # Linux: also what a container allows
+        threads = len(may_use(0)) if may_use else os.cpu_count() or 1
+    return threads
 
 
 class _Passes:

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits, load_iris, make_blobs, make_moons
 
 from kernels.affinity import AffinityResult, Messages, affinity_propagation
 from kernels.affinity import cpu as cpu_module
+from kernels.affinity.contract import MAX_DAMPING, Watch, check_problem, plausible, premature
 from kernels.similarity import negative_squared_distances
 
 DEVICES = ["reference", "cpu"]
@@ -199,6 +200,27 @@ def test_messages_swinging_in_step_are_not_an_answer(device: Any) -> None:
     assert found.damping > 0.5
     best = affinity_propagation(s, -28.50255950852564, damping=0.9, max_iter=2000, convergence_iter=100)
     assert found.net_similarity > 1.05 * best.net_similarity  # both negative: within 5 %
+
+
+def test_what_no_fixed_point_looks_like() -> None:
+    s = tight_groups()
+    problem = check_problem(s, -28.50255950852564, 0.5, 10, 10, None, 0)
+    right = affinity_propagation(s, -28.50255950852564, damping=0.9).exemplars
+    assert plausible(problem, right)
+    assert not premature(problem, right)
+    assert not plausible(problem, np.arange(400))
+    assert premature(problem, right[:1])
+    high = check_problem(s, 1.0, 0.5, 10, 10, None, 0)
+    assert plausible(high, np.arange(400))
+    # an implausible set that holds still is answered with more damping, and never called converged
+    watch = Watch(problem, 0.5, 10)
+    assert not any(watch.update(np.ones(400, bool)) for _ in range(300))
+    assert watch.damping == MAX_DAMPING
+    assert Watch(high, 0.5, 10).update(np.ones(400, bool)) is False
+    steady = Watch(high, 0.5, 10)
+    assert [steady.update(np.ones(400, bool)) for _ in range(11)].index(True) == 10
+    nobody = Watch(problem, 0.5, 10)
+    assert not any(nobody.update(np.zeros(400, bool)) for _ in range(50))
 
 
 def test_not_converged_is_said_and_still_a_clustering() -> None:
