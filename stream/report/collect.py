@@ -15,6 +15,7 @@ from pathlib import PurePath
 import numpy as np
 
 from stream.batches import Array
+from stream.report.axis import Axis
 from stream.report.data import (
     Cluster,
     Hint,
@@ -23,10 +24,9 @@ from stream.report.data import (
     ReportData,
     SmallClusters,
     Span,
-    VideoInfo,
 )
 from stream.report.pictures import Small, fit, icon
-from stream.report.record import from_record, number, records, text
+from stream.report.record import from_record, number, text
 from stream.report.select import alike, coarser, frame_steps, spans, spread, together
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
@@ -70,7 +70,7 @@ def collect(
     limits = limits or Limits()
     record = folder.read_run()
     crops = folder.crops(embeddings=False)
-    axis = _Axis.of(folder, crops, record)
+    axis = Axis.of(folder, crops, record)
     base = dataclasses.replace(
         from_record(record),
         folder=folder.path.resolve().name,
@@ -93,57 +93,11 @@ def collect(
     return _clustered(base, folder, crops, clusters, axis, names or {}, limits)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Videos in their order, and the sampled frames of each."""
-
-    videos: list[VideoInfo]
-    place: dict[str, int]  # video name -> position in videos
-    times: dict[str, Array]  # video name -> (K,) ascending seconds of sampled frames
-    held: int | None
-
-    @classmethod
-    def of(cls, folder: WorkFolder, crops: CropTable, record: Mapping[str, object]) -> _Axis:
-        tables = folder.frames()
-        listed = {text(v.get("name")): v for v in records(record.get("videos")) if v.get("name")}
-        present = dict.fromkeys(str(v) for v in crops.video)
-        videos, times = [], {}
-        offset = 0.0
-        for name in dict.fromkeys([*listed, *tables, *present]):
-            about = listed.get(name, {})
-            own = crops.time_s[crops.video == name]
-            sampled = tables[name].times if name in tables else own
-            times[name] = np.unique(np.concatenate([sampled, own]))
-            steps = frame_steps(times[name])
-            told = number(about.get("duration_s")) or 0.0
-            last = float(times[name][-1] + (0.0 if told > 0 else steps[-1])) if len(steps) else 0.0
-            duration = max(told, last, 1e-3)
-            rate = number(about.get("frame_rate"))
-            videos.append(
-                VideoInfo(
-                    name=name,
-                    uri=text(about.get("uri")),
-                    duration_s=duration,
-                    offset_s=offset,
-                    width=_int(about.get("width")),
-                    height=_int(about.get("height")),
-                    frame_rate=rate if rate and rate > 0 else None,
-                    codec=text(about.get("codec")),
-                    still=about.get("kind") == "images",
-                    frames=len(sampled) if name in tables else _int(about.get("frames")),
-                    crops=len(own),
-                )
-            )
-            offset += duration
-        held = sum(int(t.held.sum()) for t in tables.values()) if tables else None
-        return cls(videos, {v.name: i for i, v in enumerate(videos)}, times, held)
-
-
 def _unclustered(
-    base: ReportData, folder: WorkFolder, crops: CropTable, axis: _Axis, limits: Limits
+    base: ReportData, folder: WorkFolder, crops: CropTable, axis: Axis, limits: Limits
 ) -> ReportData:
     fresh = np.flatnonzero(~crops.held)
-    when = _when(crops, axis)[fresh]
+    when = axis.when(crops)[fresh]
     picked = [int(fresh[i]) for i in spread(when, crops.sharpness[fresh], limits.unsorted)]
     jpegs = folder.jpegs([str(crops.crop_id[i]) for i in picked])
     small = fit([str(crops.crop_id[i]) for i in picked], jpegs, limits.picture_bytes)
@@ -165,14 +119,14 @@ def _clustered(
     folder: WorkFolder,
     crops: CropTable,
     clusters: ClusterTable,
-    axis: _Axis,
+    axis: Axis,
     names: Mapping[int, str],
     limits: Limits,
 ) -> ReportData:
     similarity, every = _groups(crops, clusters)
     groups = [g for g in every if len(g.rows) >= base.smallest_shown or g.label in names]
     shown, folded = _split(groups, names, limits)
-    when = _when(crops, axis)
+    when = axis.when(crops)
     sheets = [_sheet(g, crops, when, limits.sheet) for g in shown]
     small_rows = [g.exemplar for g in folded][: limits.small_pictures]
 
@@ -281,7 +235,7 @@ def _small(
     rows: Sequence[int],
     crops: CropTable,
     pictures: Mapping[str, Small],
-    axis: _Axis,
+    axis: Axis,
     similarity: Array,
 ) -> SmallClusters | None:
     if not folded:
@@ -349,19 +303,13 @@ def _portions(crops: CropTable) -> list[list[str]]:
     return found
 
 
-def _when(crops: CropTable, axis: _Axis) -> Array:
-    """(M,) seconds on the time line of all videos laid end to end."""
-    offsets = np.array([axis.videos[axis.place[str(v)]].offset_s for v in crops.video], np.float64)
-    return crops.time_s + offsets
-
-
 def _frame_ids(crops: CropTable, rows: Array) -> Array:
     """Ascending distinct ids of the frames a cluster is seen in."""
     keys = np.stack([crops.segment[rows].astype(np.int64), crops.frame_index[rows]], axis=1)
     return np.unique(keys[:, 0] * (1 << 40) + keys[:, 1])
 
 
-def _per_video(crops: CropTable, rows: Array, axis: _Axis) -> list[tuple[str, Array]]:
+def _per_video(crops: CropTable, rows: Array, axis: Axis) -> list[tuple[str, Array]]:
     """(video, ascending positions of the sampled frames the rows are in), in the order of the videos."""
     names = crops.video[rows]
     found = []
@@ -371,11 +319,11 @@ def _per_video(crops: CropTable, rows: Array, axis: _Axis) -> list[tuple[str, Ar
     return found
 
 
-def _seconds(crops: CropTable, rows: Array, axis: _Axis) -> float:
+def _seconds(crops: CropTable, rows: Array, axis: Axis) -> float:
     return float(sum(frame_steps(axis.times[v])[seen].sum() for v, seen in _per_video(crops, rows, axis)))
 
 
-def _spans(crops: CropTable, rows: Array, axis: _Axis) -> list[Span]:
+def _spans(crops: CropTable, rows: Array, axis: Axis) -> list[Span]:
     found: list[Span] = []
     for name, seen in _per_video(crops, rows, axis):
         times = axis.times[name]
@@ -387,7 +335,7 @@ def _picture(
     crops: CropTable,
     row: int,
     pictures: Mapping[str, Small],
-    axis: _Axis,
+    axis: Axis,
     similarity: Array | None,
     exemplar: int = -1,
 ) -> Picture | None:
@@ -407,8 +355,3 @@ def _picture(
         is_exemplar=row == exemplar,
         file=PurePath(str(crops.source[row])).name if axis.videos[place].still else "",
     )
-
-
-def _int(value: object) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)

@@ -313,9 +313,10 @@ def _shots(data: ReportData, name: str, pictures: tuple[Picture, ...]) -> str:
             details.insert(0, "the exemplar")
         elif p.similarity is not None:
             details.append(f"similarity to the exemplar {p.similarity:.2f}")
+        mark = ' aria-current="true"' if p.is_exemplar else ""
         ratio = min(2.4, max(0.45, p.width / p.height))
         shots.append(
-            f'<li style="--r:{ratio:.2f}"><button type="button" class="shot"'
+            f'<li style="--r:{ratio:.2f}"><button type="button" class="shot"{mark}'
             f' data-video="{p.video}" data-time="{p.time_s:.3f}"'
             f' data-where="{esc(_where(data, p))}" data-details="{esc(" · ".join(details))}">'
             f"{_img(p, words)}<span>{esc(p.file) or clock(p.time_s)}</span></button></li>"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -12,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 LADDER = ((256, 82), (208, 80), (168, 78), (128, 75), (96, 70))
 ICON_EDGE = 96
 _PROBES = 12
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def shrink(jpeg: bytes, edge: int, quality: int) -> Small | None:
         with Image.open(io.BytesIO(jpeg)) as opened:
             opened.draft("RGB", (edge, edge))
             image = opened.convert("RGB")
-        image.thumbnail((edge, edge), Image.Resampling.BICUBIC)
+        image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=quality)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -65,16 +68,18 @@ def fit(wanted: Sequence[str], jpegs: Mapping[str, bytes], budget: int) -> dict[
     if not wanted:
         return {}
     edge, quality = _step(wanted, jpegs, budget)
-    chosen: dict[str, Small] = {}
-    spent = 0
-    for key in wanted:
-        small = shrink(jpegs[key], edge, quality)
-        if small is None:
-            continue
-        if spent + len(small.jpeg) > budget:
-            break
-        chosen[key] = small
-        spent += len(small.jpeg)
+    with ThreadPoolExecutor(_THREADS) as pool:  # decoding, resizing and encoding let go of the interpreter
+        made = pool.map(lambda key: shrink(jpegs[key], edge, quality), wanted)
+        chosen: dict[str, Small] = {}
+        spent = 0
+        for key, small in zip(wanted, made, strict=True):
+            if small is None:
+                continue
+            if spent + len(small.jpeg) > budget:
+                pool.shutdown(cancel_futures=True)
+                break
+            chosen[key] = small
+            spent += len(small.jpeg)
     return chosen
 
 

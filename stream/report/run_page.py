@@ -23,7 +23,7 @@ def run_section(data: ReportData) -> str:
         sha = f" · {model.sha256[:12]}" if model.sha256 else ""
         facts.append((model.role.capitalize(), f"{model.name}{sha}"))
     if data.strength is not None:
-        wanted = f", searched for {data.wanted_clusters} clusters" if data.wanted_clusters else ""
+        wanted = f", looking for {data.wanted_clusters} clusters" if data.wanted_clusters else ""
         facts.append(("Strength", f"{data.strength:.3g}{wanted}"))
     if data.converged is not None:
         facts.append(("Clustering", "converged" if data.converged else "stopped before it converged"))

@@ -35,7 +35,8 @@ ACT = """<script>
 addEventListener('load', async () => {
   const $ = (q) => document.querySelector(q), all = (q) => [...document.querySelectorAll(q)];
   const wait = () => new Promise((done) => setTimeout(done, 400));
-  const key = (on, name) => on.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true, cancelable: true }));
+  const key = (on, key) => on.dispatchEvent(
+    new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
   const r = {};
   try {
     await wait();
@@ -45,12 +46,14 @@ addEventListener('load', async () => {
     r.sheetsAside = getComputedStyle($('#sheets')).display;
     const paths = all('.wide path');
     r.drawn = paths.filter((p) => p.getBoundingClientRect().width > 2).length;
-    r.inside = paths.every((p) => { const a = p.getBoundingClientRect(), b = p.closest('svg').getBoundingClientRect();
+    r.inside = paths.every((p) => {
+      const a = p.getBoundingClientRect(), b = p.closest('svg').getBoundingClientRect();
       return a.left >= b.left - 2 && a.right <= b.right + 2; });
     r.bands = all('.bands button').length;
     // the mouse over the time line
     const track = $('.track'), box = track.getBoundingClientRect();
-    track.dispatchEvent(new PointerEvent('pointermove', { clientX: box.left + box.width * 0.2875, bubbles: true }));
+    const clientX = box.left + box.width * 0.2875;
+    track.dispatchEvent(new PointerEvent('pointermove', { clientX, bubbles: true }));
     r.tip = $('#tip').textContent; r.tipPicture = !!$('#tip img'); r.cursor = !$('#cursor').hidden;
     track.dispatchEvent(new PointerEvent('pointerleave')); r.tipGone = $('#tip').hidden;
     // the keyboard on it
@@ -82,9 +85,11 @@ addEventListener('load', async () => {
 });
 </script>"""
 
-OUTER = """<!doctype html><body style="margin:0"><iframe src="acted.html" style="border:0;width:{width}px;height:800px">
-</iframe><pre id="result"></pre><script>
-addEventListener('message', (e) => {{ document.getElementById('result').textContent = e.data; }});</script></body>"""
+OUTER = """<!doctype html><body style="margin:0">
+<iframe src="acted.html" style="border:0;width:{width}px;height:800px"></iframe><pre id="result"></pre>
+<script>
+addEventListener('message', (e) => {{ document.getElementById('result').textContent = e.data; }});
+</script></body>"""
 
 
 def _chromium(*arguments: str) -> str:

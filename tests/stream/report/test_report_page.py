@@ -260,3 +260,27 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkdirError, match=r"run\.yaml"):
         write_report(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"]
+
+
+def test_images_are_told_by_their_files_not_by_a_clock(
+    write_folder: Callable[..., Any], episode: Any
+) -> None:
+    record = {"videos": [{"name": "art", "kind": "images", "width": 320, "height": 240}]}
+    made = write_folder([episode("art", [(float(t), 0) for t in range(7)], length=7)], record=record)
+    _, page = _read(write_report(made.path))
+    assert "7 images" in page.words
+    assert "on screen" not in page.words.replace("When each character is on screen", "")
+    assert {s["data-where"] for s in page.all("button", class_="shot")} == {"art.mp4"}
+
+
+def test_a_resumed_run_does_not_claim_more_than_its_time(
+    write_folder: Callable[..., Any], episode: Any
+) -> None:
+    record = _full_record() | {"seconds": 2.0, "segments": 3, "segments_skipped": 2, "times_real_time": 0.0}
+    _, page = _read(
+        write_report(write_folder([episode("one", [(float(t), 0) for t in range(5)])], record=record).path)
+    )
+    assert "2 of 3 segments from before" in page.words
+    assert "Busy, share of the busiest" in page.words
+    assert "real time" not in page.words
+    assert "1200 %" not in page.words
