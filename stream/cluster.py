@@ -43,6 +43,7 @@ from kernels.affinity.strength import clusters_at
 from kernels.similarity import negative_squared_distances, weighted_similarity
 from stream.batches import _check, _ShapeRepr
 from stream.config import ClusterConfig
+from stream.rivals import find_rivals, separate
 
 if TYPE_CHECKING:
     from stream.tables import ClusterTable
@@ -52,7 +53,6 @@ Ints = NDArray[np.int64]
 
 _DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
 _STRETCH = 1000  # points clustered at once on the first of two levels
-_COVERED = 0.25  # share of the smaller box on the larger from which two may be one character found twice
 _ROWS = 8192  # points compared with the exemplars at once
 
 
@@ -144,8 +144,8 @@ def cluster_embeddings(
     labels[found.exemplars] = np.arange(len(found.exemplars))
     messages = list(found.messages)
     if frames is not None:
-        rivals = _rivals(point_of, np.asarray(frames), boxes)
-        labels, moved, opened = _separate(points, sizes, labels, found.exemplars, rivals, found.preference)
+        rivals = find_rivals(point_of, np.asarray(frames), boxes)
+        labels, moved, opened = separate(points, sizes, labels, found.exemplars, rivals, found.preference)
         if opened:
             messages.append(
                 f"{opened} more clusters were opened so that boxes of one frame are kept apart "
@@ -303,72 +303,6 @@ def _nearest(points: Floats, exemplars: Floats) -> Ints:
         for start in range(0, len(points), _ROWS)
     ]
     return np.concatenate(parts).astype(np.int64)
-
-
-def _rivals(point_of: Ints, frames: NDArray[Any], boxes: Floats | None) -> dict[int, set[int]]:
-    """For every point, the points that are another character: in one frame at least, and nowhere on it."""
-    order = np.argsort(frames, kind="stable")
-    rivals: dict[int, set[int]] = {}
-    friends: dict[int, set[int]] = {}
-    for crops in np.split(order, np.flatnonzero(np.diff(frames[order])) + 1):
-        if len(crops) < 2:
-            continue
-        apart = np.ones((len(crops), len(crops)), bool)
-        if boxes is not None:
-            apart = covered(boxes[crops], boxes[crops]) < _COVERED
-        for i, j in zip(*np.triu_indices(len(crops), 1), strict=True):
-            first, second = int(point_of[crops[i]]), int(point_of[crops[j]])
-            if first != second:
-                into = rivals if apart[i, j] else friends
-                into.setdefault(first, set()).add(second)
-                into.setdefault(second, set()).add(first)
-    return {point: others - friends.get(point, set()) for point, others in rivals.items()}
-
-
-def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
-    """(A, B) share of the smaller of two xyxy boxes that lies on the other."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    area = [np.prod(np.clip(x[:, 2:] - x[:, :2], 1e-6, None), axis=1) for x in (a, b)]
-    inter = np.prod(np.clip(high - low, 0, None), axis=2)
-    share: NDArray[np.float32] = inter / np.minimum(area[0][:, None], area[1][None, :])
-    return share
-
-
-def _separate(
-    points: Floats,
-    sizes: Floats,
-    labels: Ints,
-    exemplars: Ints,
-    rivals: dict[int, set[int]],
-    preference: float,
-) -> tuple[Ints, int, int]:
-    """Labels with no two rivals in one cluster, the number of points moved, and of clusters opened."""
-    labels = labels.copy()
-    centres = [points[e] for e in exemplars]
-    contested = np.array(sorted(p for p, others in rivals.items() if others), np.int64)
-    if not len(contested):
-        return labels, 0, 0
-    closeness = np.einsum("id,id->i", points[contested], points[exemplars[labels[contested]]])
-    own = np.isin(contested, exemplars)
-    taken: dict[int, int] = {}  # contested point -> its cluster, once decided
-    moved = 0
-    # exemplars first, then the nearest ones: they have the best claim
-    for point in contested[np.lexsort((contested, -closeness, ~own))].tolist():
-        shut = {taken[other] for other in rivals[point] if other in taken}
-        wish = int(labels[point])
-        if wish in shut:
-            moved += 1
-            similar = negative_squared_distances(points[point : point + 1], np.stack(centres))[0]
-            similar[list(shut)] = -np.inf
-            wish = int(similar.argmax())
-            if sizes[point] * similar[wish] < preference:
-                wish = len(centres)
-                centres.append(points[point])
-            labels[point] = wish
-        taken[point] = wish
-    used, compact = np.unique(labels, return_inverse=True)
-    return compact.reshape(-1).astype(np.int64), moved, len(used) - len(exemplars)
 
 
 def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Floats]:

@@ -21,11 +21,11 @@ from kernels.affinity.contract import (
     FloatArray,
     Messages,
     Problem,
-    Watch,
     check_problem,
     finish,
     trivial,
 )
+from kernels.affinity.watch import Watch
 
 # Rows are cut into this many parts whatever the number of threads, so that sums and therefore results do
 # not depend on it.

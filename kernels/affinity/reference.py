@@ -9,11 +9,11 @@ from kernels.affinity.contract import (
     AffinityResult,
     FloatArray,
     Messages,
-    Watch,
     check_problem,
     finish,
     trivial,
 )
+from kernels.affinity.watch import Watch
 
 
 def responsibilities(s: FloatArray, a: FloatArray) -> FloatArray:

@@ -7,9 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stream.cluster import Clustering, cluster_embeddings, covered, match_names
+from stream.cluster import Clustering, cluster_embeddings, match_names
 from stream.config import ClusterConfig
 from stream.evaluate import clusters_per_identity, purity
+from stream.rivals import covered
 
 
 class Episode:

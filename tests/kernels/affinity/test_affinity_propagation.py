@@ -16,7 +16,8 @@ from sklearn.datasets import load_digits, load_iris, make_blobs, make_moons
 
 from kernels.affinity import AffinityResult, Messages, affinity_propagation
 from kernels.affinity import cpu as cpu_module
-from kernels.affinity.contract import MAX_DAMPING, Watch, check_problem, plausible, premature
+from kernels.affinity.contract import check_problem
+from kernels.affinity.watch import MAX_DAMPING, Watch, plausible, premature
 from kernels.similarity import negative_squared_distances
 
 DEVICES = ["reference", "cpu"]

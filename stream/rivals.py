@@ -1,0 +1,81 @@
+"""Boxes of one frame are different characters: which tracks that holds apart, and how it is enforced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.similarity import negative_squared_distances
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_COVERED = 0.25  # share of the smaller box on the larger from which two may be one character found twice
+
+
+def find_rivals(point_of: Ints, frames: NDArray[Any], boxes: Floats | None) -> dict[int, set[int]]:
+    """For every point, the points that are another character: in one frame at least, and nowhere on it."""
+    order = np.argsort(frames, kind="stable")
+    rivals: dict[int, set[int]] = {}
+    friends: dict[int, set[int]] = {}
+    for crops in np.split(order, np.flatnonzero(np.diff(frames[order])) + 1):
+        if len(crops) < 2:
+            continue
+        apart = np.ones((len(crops), len(crops)), bool)
+        if boxes is not None:
+            apart = covered(boxes[crops], boxes[crops]) < _COVERED
+        for i, j in zip(*np.triu_indices(len(crops), 1), strict=True):
+            first, second = int(point_of[crops[i]]), int(point_of[crops[j]])
+            if first != second:
+                into = rivals if apart[i, j] else friends
+                into.setdefault(first, set()).add(second)
+                into.setdefault(second, set()).add(first)
+    return {point: others - friends.get(point, set()) for point, others in rivals.items()}
+
+
+def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
+    """(A, B) share of the smaller of two xyxy boxes that lies on the other."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    area = [np.prod(np.clip(x[:, 2:] - x[:, :2], 1e-6, None), axis=1) for x in (a, b)]
+    inter = np.prod(np.clip(high - low, 0, None), axis=2)
+    share: NDArray[np.float32] = inter / np.minimum(area[0][:, None], area[1][None, :])
+    return share
+
+
+def separate(
+    points: Floats,
+    sizes: Floats,
+    labels: Ints,
+    exemplars: Ints,
+    rivals: dict[int, set[int]],
+    preference: float,
+) -> tuple[Ints, int, int]:
+    """Labels with no two rivals in one cluster, the number of points moved, and of clusters opened."""
+    labels = labels.copy()
+    centres = [points[e] for e in exemplars]
+    contested = np.array(sorted(p for p, others in rivals.items() if others), np.int64)
+    if not len(contested):
+        return labels, 0, 0
+    closeness = np.einsum("id,id->i", points[contested], points[exemplars[labels[contested]]])
+    own = np.isin(contested, exemplars)
+    taken: dict[int, int] = {}  # contested point -> its cluster, once decided
+    moved = 0
+    # exemplars first, then the nearest ones: they have the best claim
+    for point in contested[np.lexsort((contested, -closeness, ~own))].tolist():
+        shut = {taken[other] for other in rivals[point] if other in taken}
+        wish = int(labels[point])
+        if wish in shut:
+            moved += 1
+            similar = negative_squared_distances(points[point : point + 1], np.stack(centres))[0]
+            similar[list(shut)] = -np.inf
+            wish = int(similar.argmax())
+            if sizes[point] * similar[wish] < preference:
+                wish = len(centres)
+                centres.append(points[point])
+            labels[point] = wish
+        taken[point] = wish
+    used, compact = np.unique(labels, return_inverse=True)
+    return compact.reshape(-1).astype(np.int64), moved, len(used) - len(exemplars)
