@@ -13,7 +13,7 @@ import av
 import av.error
 
 from stream.batches import Video
-from stream.decode.packets import has_clock_jumps, open_container, reason
+from stream.decode.packets import demux, has_clock_jumps, open_container, reason
 from stream.decode.pictures import squared_size, upright_size
 from stream.errors import SourceError
 
@@ -184,16 +184,15 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
     frames: list[Any] = []
     decoding = True
     try:
-        for packet in container.demux(stream):
-            if packet.size:
-                packets += 1
-                size += packet.size
-                if packet.pts is None:
-                    missing += 1
-                else:
-                    times.append(packet.pts)
-                    if packet.is_keyframe:
-                        keys.append(packet.pts)
+        for packet in demux(container, stream):
+            packets += 1
+            size += packet.size
+            if packet.pts is None:
+                missing += 1
+            else:
+                times.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
             if decoding:
                 with contextlib.suppress(av.error.FFmpegError, ValueError):
                     frames += context.decode(packet)
@@ -203,6 +202,9 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
                 break
             if packets >= 4 * LOOK_PACKETS or size >= 4 * LOOK_BYTES:
                 break
+        else:
+            if decoding:
+                frames += context.decode(None)
     except (av.error.FFmpegError, OSError) as error:
         if not frames:
             raise SourceError(

@@ -10,7 +10,7 @@ from typing import Any
 import av.error
 
 from stream.batches import Segment, Video
-from stream.decode.packets import PacketReader, open_container
+from stream.decode.packets import PacketReader, demux, open_container
 from stream.probe import is_url
 
 MARGIN_PACKETS = 8  # between the place where reading starts and the keyframe that it is for
@@ -83,7 +83,7 @@ def _asked(video: Video, segment_seconds: float, duration: float) -> _Keys:
             wanted = segment_seconds
             while wanted < duration:
                 container.seek(int(Fraction(wanted) / base) + start, stream=stream)
-                first = next((p for p in container.demux(stream) if p.size), None)
+                first = next(demux(container, stream), None)
                 if first is not None and first.is_keyframe and first.pts is not None:
                     keys.append(((first.pts - start) * base, None))
                 wanted += segment_seconds

@@ -20,7 +20,7 @@ from stream.errors import SourceError
 Picture = npt.NDArray[np.uint8]
 
 #: Bytes of pixels in one batch at most, whatever ``batch_size`` says: only huge pictures come near it.
-MAX_BATCH_BYTES = 768 << 20
+MAX_BATCH_BYTES = 256 << 20
 
 
 def _silent(_: str) -> None:
@@ -57,6 +57,7 @@ def decode_segment(
         for batch in batches:
             empty = False
             yield batch
+            del batch  # or its pixels would live until the next batch is whole
     if empty and segment.start_s == 0:
         detail = f" ({'; '.join(notes[:3])})" if notes else ""
         raise SourceError(

@@ -48,6 +48,22 @@ def open_container(uri: str, timeout_s: float = READ_TIMEOUT_S) -> Any:
     )
 
 
+def demux(container: Any, stream: Any) -> Iterator[Any]:
+    """The stream's packets, without the empty ones that PyAV ends with.
+
+    A stream that appears in the middle of a file makes PyAV 18 look beyond its list of streams at the end
+    (``IndexError``): that is the end, too.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        if packet.size:
+            yield packet
+
+
 def has_clock_jumps(format_flags: int) -> bool:
     """Whether the container's clock may be discontinuous (transport and program streams)."""
     return bool(format_flags & 0x0200)  # AVFMT_TS_DISCONT
@@ -203,7 +219,7 @@ class PacketReader:
         self._open()
         if segment.start_s > 0 and not from_start:
             try:
-                found = self._seek(preroll_s)
+                found = self._seek(int(segment.start_s / self.time_base), preroll_s)
             except BaseException:
                 self.close()
                 raise
@@ -247,9 +263,20 @@ class PacketReader:
     def close(self) -> None:
         self.container.close()
 
-    def _seek(self, preroll_s: float) -> bool:
-        """Go to a keyframe presented at or before the segment's start; check it, and go further back."""
-        want = int(self.segment.start_s / self.time_base)
+    def skip_to(self, tick: int) -> bool:
+        """Go on from the last keyframe not after ``tick``; start ``packets()`` anew. Empties the decoder.
+
+        False: that place cannot be found, and packets start from the beginning again.
+        """
+        found = self._seek(tick, 0.0)
+        if not found:
+            self.close()
+            self._open()
+            self.at_start = True
+        return found
+
+    def _seek(self, want: int, preroll_s: float) -> bool:
+        """Go to a keyframe presented at or before tick ``want``; check it, and go further back."""
         try:
             if self.segment.entry is not None:
                 position, self.clock.offset = self.segment.entry
@@ -259,16 +286,16 @@ class PacketReader:
                 target = want - int((back_s + preroll_s) / self.time_base)
                 if target <= 0:
                     return False
-                if self.seek_key(target, want):
+                if self._seek_key(target, want):
                     return True
         except (av.error.FFmpegError, OSError):
             pass
         return False
 
-    def seek_key(self, target: int, latest: int) -> bool:
+    def _seek_key(self, target: int, latest: int) -> bool:
         """Seek to a keyframe near ``target``; whether it is one presented at ``latest`` at the latest."""
         self.container.seek(target - self.clock.offset, stream=self.stream)
-        first = next((p for p in self.container.demux(self.stream) if p.size), None)
+        first = next(demux(self.container, self.stream), None)
         if first is None or not first.is_keyframe or first.pts is None:
             return False
         if first.pts + self.clock.offset > latest:
@@ -286,11 +313,9 @@ class PacketReader:
         torn = 0 if self.at_start or self.segment.entry is None else TORN_PACKETS
         while True:
             try:
-                for packet in self.container.demux(self.stream):
+                for packet in demux(self.container, self.stream):
                     errors = 0
                     count += 1
-                    if packet.size == 0:
-                        continue
                     pts, dts = self.clock.map(packet.pts, packet.dts)
                     torn -= 1
                     if torn > 0 or (torn == 0 and not packet.is_keyframe):

@@ -31,6 +31,10 @@ from stream.decode.sampling import Coded, EveryInterval, EveryKeyframe, OutOfOrd
 Frame = Any  # av.VideoFrame
 
 
+#: Bytes to the next sampled frame from which on it is jumped to. Raising it reads more and jumps less.
+JUMP_BYTES = 6 << 20
+
+
 @dataclass(frozen=True)
 class Taken:
     """A decoded frame, in order. ``sampled`` False: only looked at, to find where shots begin."""
@@ -146,20 +150,53 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
             yield from deliver(damage.decode(context, coded.packet))
 
         lead_dropped = reader.anatomy.drops_leading
-        for packet, pts, dts in reader.packets():
+        far = _far(reader, config)
+        here: int | None = None  # decoding time at which the last jump was made
+        packets = reader.packets()
+        while not rule.done:
+            following = next(packets, None)
+            if following is None:
+                for coded in picker.finish():
+                    yield from feed(coded)
+                break
+            packet, pts, dts = following
             if pts is None:
                 raise OutOfOrder("a packet has no presentation time")
+            if here is not None and dts is not None:
+                if dts <= here:
+                    far = None  # the index is too coarse to get ahead by it
+                here = None
             for coded in picker.push(reader.coded(packet, pts, dts)):
                 yield from feed(coded)
-            if rule.done:
-                break
-        else:
-            for coded in picker.finish():
-                yield from feed(coded)
+            if far is not None and dts is not None and rule.next - dts > far and not rule.done:
+                yield from deliver(damage.decode(reader.context, None), final=True)
+                if picker.wanted:
+                    break
+                here = dts
+                if not reader.skip_to(rule.next):
+                    far = None
+                picker.jump()
+                packets = reader.packets()
         yield from deliver(damage.decode(reader.context, None), final=True)
         damage.without = rule.without
         if picker.wanted:
             raise _Unfit(missed(picker.wanted[0]))
+
+
+def _far(reader: PacketReader, config: Config) -> int | None:
+    """Ticks to the next target beyond which the file is not read through but jumped in, if ever.
+
+    Not feeding a group of pictures costs nothing but reading it. Jumping empties the decoder, so it must save
+    reading a good deal. Only containers whose index is to be trusted, and where one lands is checked.
+    """
+    video = reader.video
+    gop = video.facts.get("gop_s")
+    size = reader.container.size
+    indexed = str(video.facts.get("format", "")).startswith(("mov", "matroska"))
+    if not indexed or not gop or not video.duration_s or size <= 0 or config.sampling != "interval":
+        return None
+    seconds = max(2 * gop, JUMP_BYTES * video.duration_s / size)
+    return int(seconds / reader.time_base) if seconds < config.interval else None
 
 
 def _whole(

@@ -175,6 +175,14 @@ class PacketPicker:
             if settled:
                 yield from self._feed_through(settled[-1])
 
+    def jump(self) -> None:
+        """Packets go on from another place before the next target; everything that waits is not needed."""
+        self._pending.clear()
+        self._waiting.clear()
+        self._bytes = 0
+        self._left_out = False
+        self.settled = -(1 << 62)
+
     def finish(self) -> Iterator[Coded]:
         """The stream has ended: decide the rest."""
         yield from self._settle(1 << 62)

@@ -15,7 +15,8 @@ from films import RATE, number_of, numbered, write_film
 
 from stream.batches import Video
 from stream.config import Config
-from stream.decode import decode_segment, plan_decode
+from stream.decode import decode_segment, plan_decode, pyav
+from stream.decode.packets import PacketReader
 from stream.decode.pyav import sampled_frames
 from stream.sources import find_videos, plan_segments
 
@@ -223,6 +224,25 @@ def test_keyframes_are_the_files_own(tmp_path: Path) -> None:
     config = Config(sampling="keyframes", held=0, threads=2)
     assert [n for _, n in frames_of(video, config)] == [0, 20, 40, 60, 80]
     assert [n for _, n in frames_of(video, config, 1.5)] == [0, 20, 40, 60, 80]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("extra", [{}, {"x264_params": "open-gop=1"}])
+def test_jumping_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: dict[str, str]
+) -> None:
+    """Where the next target is far, the file is not read through; the frames are the same."""
+    video = open_one(write_film(tmp_path / name, 600, options=x264(g="20", bf="3", **extra)))
+    monkeypatch.setattr(pyav, "JUMP_BYTES", 1)
+    jumps = []
+    skip_to = PacketReader.skip_to
+    monkeypatch.setattr(PacketReader, "skip_to", lambda self, tick: jumps.append(tick) or skip_to(self, tick))
+    times = [Fraction(i, RATE) for i in range(600)]
+    for interval in (3.7, 5.0, 11.0):
+        jumps.clear()
+        got = frames_of(video, Config(interval=interval, held=0, threads=2))
+        assert [n for _, n in got] == [n for _, n in expected(interval, times)]
+        assert len(jumps) >= 25 / interval - 1
 
 
 def truth(video: Video, interval: float) -> list[tuple[float, int]]:
