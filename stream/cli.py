@@ -151,17 +151,24 @@ def _stop_on_interrupt(stop: Callable[[], None], say: Callable[[str], None]) -> 
     signal.signal(signal.SIGTERM, handle)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _sentence(s: dict[str, Any]) -> str:
     if s["interrupted"]:
         return f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on."
     lines = [
-        f"{s['clusters']} characters from {s['crops']} crops in {s['frames']} frames of {s['videos']} videos,"
+        f"{_count(s['clusters'], 'character')} from {_count(s['crops'], 'crop')}"
+        f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"
         f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
     ]
     if s["segments_skipped"]:
         lines.append(f"{s['segments_skipped']} of {s['segments']} segments were done before")
     if s["quarantined"]:
-        lines.append(f"{len(s['quarantined'])} input(s) could not be used: see {s['out']}/quarantine.jsonl")
+        lines.append(
+            f"{_count(len(s['quarantined']), 'input')} could not be used: see {s['out']}/quarantine.jsonl"
+        )
     if s["report"]:
         lines.append(f"Report: {s['report']}")
     return "\n".join(lines)

@@ -124,7 +124,7 @@ class _Run:
         self.notes: list[str] = []
         self.defects = 0
         self.tallies: dict[str, _Tally] = {}
-        self.stations: dict[str, StationStats] = {}
+        self.clustering = StationStats("cluster")
         self.video_seconds = 0.0
         self._pipeline: Pipeline | None = None
         self._stopped = threading.Event()
@@ -152,7 +152,7 @@ class _Run:
             videos = {segment.video.name for segment in segments}
             self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
             if any(info.crops for info in self.folder.segments()):
-                cluster_folder(self.folder, self.config.cluster)
+                self._cluster()
         summary = self._record(segments, len(segments) - len(todo), stations)
         if report and not self._stopped.is_set():
             from stream.report import write_report
@@ -160,6 +160,11 @@ class _Run:
             path = write_report(self.folder)
             summary = self._record(segments, len(segments) - len(todo), stations, report=str(path))
         return summary
+
+    def _cluster(self) -> None:
+        began = time.perf_counter()
+        table = cluster_folder(self.folder, self.config.cluster)
+        self.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
 
     # --- planning ---
 
@@ -236,18 +241,16 @@ class _Run:
     def _finish(self, result: SegmentResult, mark: str, stations: Any) -> None:
         """Write a whole segment, or quarantine its video with the reason."""
         segment, tally = result.segment, self.tallies.pop(_id(result.segment), _Tally())
-        for name, stats in result.stations.items():
-            total = self.stations.setdefault(name, StationStats(name))
-            total.seconds += stats.seconds
-            total.batches += stats.batches
-            total.items += stats.items
         where = f"{segment.video.uri} from {segment.start_s:.1f} s" if segment.start_s else segment.video.uri
         if result.error is not None:
             self._fail(segment, result, where)
             return
+        began = time.perf_counter()
         rows = SegmentRows.from_batches(result.batches, stations.embed.dim)
         rows = rows.with_tracks(_tracks(rows, self.config))
         frames = FrameTable.join(tally.frames)
+        # the file's own writing comes after the stats are complete; it is short beside the linking of tracks
+        track = StationStats("track", time.perf_counter() - began, len(result.batches), len(rows))
         notes = {
             "detections": tally.detections,
             "embedder": stations.model_hashes["embedder"],
@@ -259,7 +262,7 @@ class _Run:
             rows,
             frames=frames,
             notes=notes,
-            stats={name: stats.as_dict() for name, stats in result.stations.items()},
+            stats={stats.name: stats.as_dict() for stats in (*result.stations.values(), track)},
         )
         self.video_seconds += _length(segment) or (tally.reached_s - segment.start_s)
         for message in tally.notes:
@@ -337,14 +340,16 @@ class _Run:
         described |= {segment.video.name: _described(segment.video) for segment in segments}
         return [described[name] for name in sorted(described)]
 
-    def _station_totals(self) -> dict[str, dict[str, float]]:
+    def _station_totals(self) -> dict[str, dict[str, float | int]]:
         """Work of every station for all segments in the folder, whichever run did them."""
-        totals: dict[str, dict[str, float]] = {}
+        totals: dict[str, dict[str, float | int]] = {}
         for entry in self.folder.stats():
             for name, stats in entry["stats"].items():
                 into = totals.setdefault(name, dict.fromkeys(("seconds", "batches", "items"), 0))
                 for key in into:
                     into[key] = round(into[key] + stats.get(key, 0), 4)
+        if self.clustering.items:
+            totals["cluster"] = self.clustering.as_dict()
         return totals
 
 
