@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -286,6 +287,44 @@ def test_a_url_that_does_not_answer_times_out(film: Path) -> None:
     assert "did not answer within 1 s" in bad[url]
 
 
+class _Live(BaseHTTPRequestHandler):
+    """A stream without length or seeking, that falls silent at its end and stays open."""
+
+    content = b""
+    over = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.content)
+            self.wfile.flush()
+            self.over.wait(20)
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+def test_a_live_stream_that_falls_silent_keeps_what_it_gave(tmp_path: Path) -> None:
+    options = {"g": "24", "preset": "ultrafast"}
+    _Live.content = write_film(tmp_path / "a.ts", 240, options=options, start=2400).read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Live) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/live"
+        (video,), bad = find(url, timeout_s=2)
+        assert not bad
+        assert video.duration_s is None
+        (segment,) = plan_segments(video, 3, 1.0)
+        assert math.isinf(segment.end_s)
+        notes: list[str] = []
+        got = [t for b in decode_segment(segment, Config(held=0), note=notes.append) for t in b.times]
+        _Live.over.set()
+        server.shutdown()
+    assert np.allclose(got, range(10), atol=0.03)
+    assert any("no data for 2 s: taken as the end" in n for n in notes), notes
+
+
 def test_a_file_that_goes_away_is_an_error_of_its_own(tmp_path: Path, film: Path) -> None:
     copy = tmp_path / "copy.mp4"
     shutil.copy(film, copy)
@@ -303,7 +342,5 @@ def test_hls_is_one_video(tmp_path: Path) -> None:
     assert not bad
     segments = plan_segments(video, 1.5, 1.0)
     assert len(segments) > 1
-    got = [
-        t for s in segments for b in decode_segment(s, Config(held=0)) for t in b.times
-    ]
+    got = [t for s in segments for b in decode_segment(s, Config(held=0)) for t in b.times]
     assert np.allclose(got, [0, 1, 2, 3], atol=0.03)

@@ -16,7 +16,7 @@ from films import RATE, number_of, numbered, write_film
 from stream.batches import Video
 from stream.config import Config
 from stream.decode import decode_segment, plan_decode, pyav
-from stream.decode.packets import PacketReader
+from stream.decode.packets import Anatomy, PacketReader
 from stream.decode.pyav import sampled_frames
 from stream.sources import find_videos, plan_segments
 
@@ -243,6 +243,16 @@ def test_jumping_in_the_file(
         got = frames_of(video, Config(interval=interval, held=0, threads=2))
         assert [n for _, n in got] == [n for _, n in expected(interval, times)]
         assert len(jumps) >= 25 / interval - 1
+
+
+def test_lower_layers_of_hevc_are_never_left_out() -> None:
+    """A "sub-layer non-reference" picture (TSA_N) is needed by the layers above it, where there are any."""
+    access_unit = b"\0\0\0\1\x04\x01\xd0\x00\x00\x00\x00"
+    packet = av.Packet(access_unit)
+    anatomy = Anatomy("hevc", None)
+    assert not anatomy.unreferenced(packet)
+    anatomy.one_layer = True
+    assert anatomy.unreferenced(packet)
 
 
 def truth(video: Video, interval: float) -> list[tuple[float, int]]:
