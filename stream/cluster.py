@@ -20,8 +20,10 @@ give 5 to 8 clusters, 500 tracks of a ten-minute film 16 to 31: about twice its 
 know; afterwards, points that are nearest to their exemplar keep it, and each one that shares a frame with a
 point there before it moves to its most similar exemplar that is free of such, or becomes its own cluster
 where none is, or where even that one is less similar than the preference. So no two such boxes end in one
-cluster, and a constraint is never contradicted but pays with more clusters, if need be more than MAX. A
-character found twice in a frame (a head in its body's box) is no such pair, where boxes are given.
+cluster, and more clusters are opened than the default found, if need be. A range or strength that was asked for is kept:
+no cluster is opened above MAX (with a strength: none at all), and a track for which every cluster holds a
+rival stays where it was, with a message. A character found twice in a frame (a head in its body's box) is no
+such pair, where boxes are given.
 
 **Many points.** Above ``max_points`` two levels are used: affinity propagation inside stretches of time, over
 their exemplars weighted by what they stand for (again in stretches while they are too many), then every
@@ -30,6 +32,8 @@ point to its most similar exemplar. Memory grows with ``max_points`` squared, ti
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -145,11 +149,23 @@ def cluster_embeddings(
     messages = list(found.messages)
     if frames is not None:
         rivals = find_rivals(point_of, np.asarray(frames), boxes)
-        labels, moved, opened = separate(points, sizes, labels, found.exemplars, rivals, found.preference)
-        if opened:
+        most = None
+        if config.clusters is not None:
+            most = max(config.clusters[1], len(found.exemplars))
+        elif config.strength is not None:
+            most = len(found.exemplars)
+        labels, moved, opened, left = separate(
+            points, sizes, labels, found.exemplars, rivals, found.preference, most
+        )
+        if opened > 0:
             messages.append(
                 f"{opened} more clusters were opened so that boxes of one frame are kept apart "
                 f"({moved} tracks moved in all)"
+            )
+        if left:
+            messages.append(
+                f"{left} tracks share a cluster with another box of one of their frames, as there are only "
+                f"{len(found.exemplars) + max(opened, 0)} clusters; raise the number of clusters to part them"
             )
     numbered, exemplars, similarity = _describe(crops, labels[point_of])
     return Clustering(
@@ -353,3 +369,18 @@ def match_names(
     np.add.at(overlap, (np.searchsorted(named, old[inside]), np.searchsorted(found, new[inside])), 1)
     rows, columns = linear_sum_assignment(-overlap)
     return {int(found[k]): names[named[i]] for i, k in zip(rows, columns, strict=True) if overlap[i, k] > 0}
+
+
+class _Callable(types.ModuleType):
+    """``from stream import cluster`` means the function of :mod:`stream.cluster_job`.
+
+    Python puts this module in its place as soon as it is imported, so the module answers the call.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> ClusterTable:
+        from stream.cluster_job import cluster
+
+        return cluster(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -52,30 +52,39 @@ def separate(
     exemplars: Ints,
     rivals: dict[int, set[int]],
     preference: float,
-) -> tuple[Ints, int, int]:
-    """Labels with no two rivals in one cluster, the number of points moved, and of clusters opened."""
+    most: int | None,
+) -> tuple[Ints, int, int, int]:
+    """Keep rivals apart: new labels, points moved, clusters opened, points left with a rival.
+
+    ``most`` clusters are there in the end at most (None: any number); a point is left with a rival only
+    where all clusters hold one and no more may be opened.
+    """
     labels = labels.copy()
     centres = [points[e] for e in exemplars]
     contested = np.array(sorted(p for p, others in rivals.items() if others), np.int64)
     if not len(contested):
-        return labels, 0, 0
+        return labels, 0, 0, 0
     closeness = np.einsum("id,id->i", points[contested], points[exemplars[labels[contested]]])
     own = np.isin(contested, exemplars)
     taken: dict[int, int] = {}  # contested point -> its cluster, once decided
-    moved = 0
+    moved = left = 0
     # exemplars first, then the nearest ones: they have the best claim
     for point in contested[np.lexsort((contested, -closeness, ~own))].tolist():
         shut = {taken[other] for other in rivals[point] if other in taken}
         wish = int(labels[point])
         if wish in shut:
-            moved += 1
             similar = negative_squared_distances(points[point : point + 1], np.stack(centres))[0]
             similar[list(shut)] = -np.inf
-            wish = int(similar.argmax())
-            if sizes[point] * similar[wish] < preference:
-                wish = len(centres)
+            better = int(similar.argmax())
+            if sizes[point] * similar[better] < preference and (most is None or len(centres) < most):
+                better = len(centres)
                 centres.append(points[point])
-            labels[point] = wish
+            if better < len(similar) and not np.isfinite(similar[better]):
+                left += 1
+            else:
+                moved += 1
+                wish = better
+                labels[point] = wish
         taken[point] = wish
     used, compact = np.unique(labels, return_inverse=True)
-    return compact.reshape(-1).astype(np.int64), moved, len(used) - len(exemplars)
+    return compact.reshape(-1).astype(np.int64), moved, len(used) - len(exemplars), left

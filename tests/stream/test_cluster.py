@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stream.cluster import Clustering, cluster_embeddings, match_names
 from stream.config import ClusterConfig
+from stream.errors import WorkdirError
 from stream.evaluate import clusters_per_identity, purity
 from stream.rivals import covered
 
@@ -86,7 +88,7 @@ def test_default_on_ten_minutes_with_ten_characters() -> None:
 
 def test_a_track_stays_together_and_the_boxes_of_a_frame_apart() -> None:
     episode = Episode(6, 120, seed=3)
-    for config in ({}, {"clusters": (2, 3)}, {"strength": 0.0}):
+    for config in ({}, {"clusters": (8, 12)}):
         found = episode.cluster(**config)
         check(found, len(episode.tracks))
         for track in np.unique(episode.tracks):
@@ -94,6 +96,14 @@ def test_a_track_stays_together_and_the_boxes_of_a_frame_apart() -> None:
         for frame in np.unique(episode.frames):
             here = found.labels[episode.frames == frame]
             assert len(set(here.tolist())) == len(here)
+
+
+def test_what_was_asked_for_is_kept_where_boxes_of_a_frame_contradict() -> None:
+    episode = Episode(6, 120, seed=3)  # up to four boxes in a frame
+    few = episode.cluster(clusters=(2, 2))
+    assert len(few.exemplars) == 2
+    assert "raise the number of clusters" in few.messages[-1]
+    assert len(episode.cluster(strength=0.0).exemplars) == 1
 
 
 def test_boxes_that_lie_on_each_other_may_be_one_character() -> None:
@@ -221,3 +231,11 @@ def test_names_follow_the_crops() -> None:
     assert match_names(old, np.full(8, -1), names) == {}
     with pytest.raises(ValueError, match=r"\(8,\)"):
         match_names(old, new[:3], names)
+
+
+def test_the_name_of_this_module_is_also_the_function(tmp_path: Path) -> None:
+    """``from stream import cluster`` works before and after the module of that name was imported."""
+    from stream import cluster
+
+    with pytest.raises(WorkdirError):
+        cluster(tmp_path / "nothing")
