@@ -21,9 +21,9 @@ know; afterwards, points that are nearest to their exemplar keep it, and each on
 point there before it moves to its most similar exemplar that is free of such, or becomes its own cluster
 where none is, or where even that one is less similar than the preference. So no two such boxes end in one
 cluster, and more clusters are opened than the default found, if need be. A range or strength that was asked
-for is kept: no cluster is opened above MAX (with a strength: none at all), and a track for which every cluster holds a
-rival stays where it was, with a message. A character found twice in a frame (a head in its body's box) is no
-such pair, where boxes are given.
+for is kept: no cluster is opened above MAX (with a strength: none at all), and a track for which every
+cluster holds a rival stays where it was, with a message. A character found twice in a frame (a head in its
+body's box) is no such pair, where boxes are given.
 
 **Many points.** Above ``max_points`` two levels are used: affinity propagation inside stretches of time, over
 their exemplars weighted by what they stand for (again in stretches while they are too many), then every
