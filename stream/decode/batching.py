@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
+import av.error
 import numpy as np
 import numpy.typing as npt
 
 from stream.batches import FrameBatch, HeldFrames, Segment
 from stream.config import Config
 from stream.decode.images import image_frames
+from stream.decode.packets import reason
 from stream.decode.pictures import Painter
 from stream.decode.plan import plan_decode
 from stream.decode.pyav import sampled_frames
@@ -54,7 +56,16 @@ def decode_segment(
     )
     empty = True
     with closing(batches):
-        for batch in batches:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, MemoryError) as error:
+                raise SourceError(
+                    f"{segment.video.uri}: its pictures cannot be converted ({reason(error)}); "
+                    "check that it plays, or leave it out"
+                ) from error
             empty = False
             yield batch
             del batch  # or its pixels would live until the next batch is whole

@@ -66,10 +66,10 @@ class _Damage:
             frames = list(context.decode(packet))
             self.frames += sum(frame.is_corrupt for frame in frames)
             return frames
-        except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UndefinedError, ValueError):
-            self.packets += 1
         except av.error.EOFError:
             pass
+        except (av.error.FFmpegError, ValueError):
+            self.packets += 1
         return []
 
     def tell(self, note: Note) -> None:
