@@ -12,10 +12,13 @@ import copy
 import json
 import math
 import os
+import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,72 +27,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from engines.nets.yolo import NECK, WIDTHS, Yolo, parameter_count
+from engines.nets.yolo import Yolo, parameter_count
 from engines.train.export import export_detector
 from engines.train.looks import CELL
-from engines.train.losses import LossSettings, detection_loss
+from engines.train.losses import detection_loss
 from engines.train.material import Bank, build_bank
 from engines.train.measure import average_precision, decode
-from engines.train.scenes import MAX_BOXES, SceneMaker, SceneSettings
+from engines.train.recipe import RECIPES, Recipe
+from engines.train.scenes import MAX_BOXES, SceneMaker
+from engines.train.selftrain import relabel
 from stream.errors import ConfigError
 
 VERSION = "1"
 HELD_OUT = 1_000_000_000  # pictures from this number on are for watching, never for training
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    ``steps``: batches in all, unless a time is given; raising it trains longer. ``rate``: peak learning rate
-    of AdamW, warmed up, then a cosine down to 2 % of it; raising it learns faster until it diverges.
-    ``average``: decay of the running mean of the weights, which is what is exported. ``sizes``: (height,
-    width, weight) of the pictures; one size per batch; ``early_sizes`` until step ``early_steps``: small
-    pictures teach the rough of it at half the price. The bank's sizes: ``creatures`` softly shaded ones,
-    ``cartoons`` cel characters, ``backdrops`` painted backgrounds.
-    """
-
-    steps: int = 12_000
-    batch: int = 16
-    rate: float = 2e-3
-    decay: float = 0.02
-    warmup: int = 150
-    average: float = 0.998
-    sizes: tuple[tuple[int, int, float], ...] = (
-        (192, 320, 0.45),
-        (192, 256, 0.2),
-        (160, 288, 0.2),
-        (224, 320, 0.1),
-        (288, 384, 0.05),
-    )
-    early_sizes: tuple[tuple[int, int, float], ...] = ((128, 224, 0.6), (160, 224, 0.2), (192, 320, 0.2))
-    early_steps: int = 2000
-    creatures: int = 2400
-    cartoons: int = 3200
-    backdrops: int = 400
-    widths: tuple[int, int, int, int, int] = WIDTHS
-    depth: int = 1
-    neck: int = NECK
-    scenes: SceneSettings = field(default_factory=SceneSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-
-
-RECIPES: dict[str, Recipe] = {
-    "default": Recipe(),
-    "tiny": Recipe(
-        steps=200,
-        batch=8,
-        warmup=20,
-        average=0.95,
-        sizes=((128, 192, 1.0),),
-        early_steps=0,
-        creatures=60,
-        cartoons=0,
-        backdrops=0,
-        widths=(8, 16, 24, 32, 48),
-        neck=24,
-    ),
-}
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -267,6 +217,7 @@ def prepare(recipe: Recipe, seed: int, scratch: Path, art: Path | None, media: P
     if not note.exists() or json.loads(note.read_text()) != want:
         bank = build_bank(seed, recipe.creatures, recipe.cartoons, recipe.backdrops, art, media, _say)
         bank.save(folder, want)
+        shutil.rmtree(scratch / "bank-self", ignore_errors=True)  # made from the former bank
     return folder
 
 
@@ -300,18 +251,16 @@ def train(
             )
         trainer.load(checkpoint)
     maker = SceneMaker(Bank.load(bank), seed, recipe.scenes)
-    data = DataLoader(
-        Batches(bank, recipe, seed, trainer.steps_done), batch_size=None, num_workers=1, prefetch_factor=6
-    )
     _say(f"{parameter_count(trainer.net):,} parameters, bank in {bank}, from step {trainer.steps_done}")
     figures: dict[str, float] = {}
     last = time.monotonic()
     sums: dict[str, float] = {}
     counted = 0
     budget = minutes * 60 if minutes is not None else None
-    for images, truth, ignore in data:
+    stop = _Stop()
+    for images, truth, ignore in _batches(trainer, bank):
         progress = trainer.seconds / budget if budget else trainer.steps_done / recipe.steps
-        if progress >= 1:
+        if progress >= 1 or stop.asked:
             break
         for key, value in trainer.step(images, truth, ignore, progress).items():
             sums[key] = sums.get(key, 0.0) + value
@@ -324,7 +273,50 @@ def train(
         if time.monotonic() - last > checkpoint_minutes * 60:
             figures = _checkpoint(trainer, maker, checkpoint, out)
             last = time.monotonic()
-    return _checkpoint(trainer, maker, checkpoint, out) or figures
+    if stop.asked:
+        trainer.save(checkpoint)
+        _say(f"stopped at step {trainer.steps_done}; --resume goes on from there")
+        return figures
+    return _checkpoint(trainer, maker, checkpoint, out)
+
+
+class _Stop:
+    """Turns the first SIGTERM or SIGINT into a wish to stop; a second one ends the process as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_signals(_worker: int) -> None:
+    """In the process that makes pictures: Ctrl-C is the trainer's business, and SIGTERM ends it as usual."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches from the trainer's step on; from the step of self-training on, of the relabelled bank."""
+    recipe, relabelled = trainer.recipe, bank.with_name("bank-self")
+    has_films = len(Bank.load(bank).films) > 0
+    while True:
+        own = has_films and recipe.self_step is not None and trainer.steps_done >= recipe.self_step
+        if own and not (relabelled / "recipe.json").exists():
+            count = relabel(trainer.mean, bank, relabelled, recipe.self_boxes)
+            _say(f"step {trainer.steps_done}: {count} boxes of the detector's own on the films")
+        source = Batches(relabelled if own else bank, recipe, trainer.seed, trainer.steps_done)
+        loader = DataLoader(
+            source, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=_leave_signals
+        )
+        for batch in loader:
+            yield batch
+            if has_films and not own and trainer.steps_done == recipe.self_step:
+                break
 
 
 def _checkpoint(trainer: Trainer, maker: SceneMaker, path: Path, out: Path | None) -> dict[str, float]:

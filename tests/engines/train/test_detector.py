@@ -3,6 +3,7 @@
 import ast
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 from engines.nets.yolo import Yolo, parameter_count
-from engines.train.detector import RECIPES, Trainer, batch_of, main, prepare, spread_ignore, train
+from engines.train.detector import Trainer, batch_of, main, prepare, spread_ignore, train
 from engines.train.export import compare
-from engines.train.material import Bank
+from engines.train.material import FILM_NOTES, Bank, Shelf, film_note
 from engines.train.measure import average_precision, decode
+from engines.train.recipe import RECIPES
 from engines.train.scenes import SceneMaker, SceneSettings
 from stream.errors import ConfigError
 
@@ -30,6 +32,15 @@ TINY = replace(
     rate=4e-3,
     scenes=SceneSettings(film=0, broken_film=0, most=2, smallest=0.35, largest=0.9, empty=0),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the command does by default: more threads only wait for each other beside other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +61,6 @@ def test_the_default_net_is_small():
 
 
 def test_training_learns_four_pictures_by_heart(folder: Path):
-    torch.set_num_threads(1)
     maker = SceneMaker(Bank.load(folder), 0, TINY.scenes)
     images, truth, ignore = batch_of(maker, TINY, 0, 0)
     trainer = Trainer(TINY, 0)
@@ -157,3 +167,19 @@ def test_average_precision_by_hand():
     assert recall == 1
     assert score == pytest.approx(0.7)
     assert average_precision([], []) == (0, 0, 0)
+
+
+def test_films_are_labelled_anew_once_at_their_step(folder: Path, tmp_path: Path):
+    bank = Bank.load(folder)
+    frame = np.full((96, 160, 4), 60, np.uint8)
+    films = Shelf.of([(frame, film_note(np.zeros((0, 4), np.float32), True, 0.5))], FILM_NOTES)
+    Bank(bank.sprites, bank.backdrops, films).save(
+        tmp_path / "bank", json.loads((folder / "recipe.json").read_text())
+    )
+    recipe = replace(TINY, steps=4, self_step=2)
+    train(recipe, tmp_path, None)
+    made = (tmp_path / "bank-self" / "recipe.json").stat().st_mtime_ns
+    with np.load(tmp_path / "bank-self" / "films.index.npz") as index:
+        assert index["notes"].shape == (1, FILM_NOTES)
+    train(replace(recipe, steps=5), tmp_path, None, resume=True)
+    assert (tmp_path / "bank-self" / "recipe.json").stat().st_mtime_ns == made

@@ -1,0 +1,68 @@
+"""How a detector is trained: the numbers, and the recipes that have a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engines.nets.yolo import NECK, WIDTHS
+from engines.train.losses import LossSettings
+from engines.train.scenes import SceneSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    ``steps``: batches in all, unless a time is given; raising it trains longer. ``rate``: peak learning rate
+    of AdamW, warmed up, then a cosine down to 2 % of it; raising it learns faster until it diverges.
+    ``average``: decay of the running mean of the weights, which is what is exported. ``sizes``: (height,
+    width, weight) of the pictures; one size per batch; ``early_sizes`` until step ``early_steps``: small
+    pictures teach the rough of it at half the price. ``self_step``: the step at which the films are labelled
+    anew by the detector itself, once, with about ``self_boxes`` boxes per frame (raising it takes worse
+    ones). The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops``
+    painted backgrounds.
+    """
+
+    steps: int = 12_000
+    batch: int = 16
+    rate: float = 2e-3
+    decay: float = 0.02
+    warmup: int = 150
+    average: float = 0.998
+    sizes: tuple[tuple[int, int, float], ...] = (
+        (192, 320, 0.45),
+        (192, 256, 0.2),
+        (160, 288, 0.2),
+        (224, 320, 0.1),
+        (288, 384, 0.05),
+    )
+    early_sizes: tuple[tuple[int, int, float], ...] = ((128, 224, 0.6), (160, 224, 0.2), (192, 320, 0.2))
+    early_steps: int = 2000
+    self_step: int | None = 3500
+    self_boxes: float = 0.8
+    creatures: int = 2400
+    cartoons: int = 3200
+    backdrops: int = 400
+    widths: tuple[int, int, int, int, int] = WIDTHS
+    depth: int = 1
+    neck: int = NECK
+    scenes: SceneSettings = field(default_factory=SceneSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    "tiny": Recipe(
+        steps=200,
+        batch=8,
+        warmup=20,
+        average=0.95,
+        sizes=((128, 192, 1.0),),
+        early_steps=0,
+        creatures=60,
+        cartoons=0,
+        backdrops=0,
+        widths=(8, 16, 24, 32, 48),
+        neck=24,
+    ),
+}
