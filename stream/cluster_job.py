@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stream.cluster import cluster_embeddings
+from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig, Config, load_config
 from stream.errors import WorkdirError
 from stream.tables import ClusterTable, CropTable
@@ -27,7 +27,7 @@ def cluster(
     Args:
         out: the work folder.
         clusters: wanted number as ``(min, max)`` or ``"min:max"``. Raising both gives more, purer clusters.
-        strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.cluster`.
+        strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.clustering`.
         config: the other settings; the ones of the last run by default.
         report: also write ``report.html`` again.
 
@@ -68,7 +68,12 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
         )
     tracks = crops.unique_tracks()
     found = cluster_embeddings(
-        crops.embeddings, tracks=tracks, frames=frame_numbers(crops), times=crops.time_s, config=settings
+        crops.embeddings,
+        tracks=tracks,
+        frames=frame_numbers(crops),
+        times=crops.time_s,
+        boxes=crops.boxes,
+        config=settings,
     )
     table = found.as_table(crops.crop_id)
     table.meta["tracks"] = int(tracks.max()) + 1

@@ -103,7 +103,7 @@ class ClusterConfig(_Strict):
 
     clusters: ClusterRange | None = None
     """Wanted number of clusters as MIN:MAX; the strength is searched until it fits. None: a range derived
-    from the data (see stream/cluster.py)."""
+    from the data (see stream/clustering.py)."""
     strength: float | None = Field(None, ge=0, le=1)
     """Fixed cluster determination strength, no search. Raising it gives more, purer clusters; 0 gives one,
     1 one per point."""

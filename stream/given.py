@@ -111,7 +111,8 @@ class GivenBoxes:
             if not low < time < segment.end_s - half:
                 continue
             place = bisect_left(times, time - min(_ROUNDING, half))
-            if place == len(times) or times[place] >= time + period + half:
+            # a sampled frame a whole interval later is another one: the frame that is meant was not sampled
+            if place == len(times) or times[place] > time + period - 2 * _ROUNDING:
                 # a sampled frame may lie up to half a frame before the one that is meant
                 place -= 1
                 if place < 0 or times[place] < time - half:

@@ -63,7 +63,9 @@ class OnnxEngine:
             # the GPU build lists CUDA without being able to start it: only the session knows
             missing = "ONNX Runtime could not start CUDA (are the CUDA 13 and cuDNN 9 libraries installed?)"
         if device == "cuda" and missing is not None:
-            raise DeviceError(f"device 'cuda': {missing}; use device 'auto' or 'cpu' to run without a GPU")
+            raise DeviceError(
+                f"device 'cuda': {missing}; it needs a driver and pip install 'celstream[gpu]'; or use 'auto'"
+            )
         self.fallbacks: tuple[Fallback, ...] = (
             (Fallback("cuda", "cpu", missing),) if missing is not None else ()
         )

@@ -238,13 +238,13 @@ def test_ctrl_c_keeps_whole_segments_and_a_second_run_goes_on(episode: Episode, 
     assert process.returncode == 130
     assert json.loads(output)["interrupted"] is True
     assert 1 <= kept < 4
-    assert not [p for p in work.rglob("*.tmp*")]
+    assert not list(work.rglob("*.tmp*"))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(episode: Episode, tmp_path: Path) -> None:
     with (
         WorkFolder.open(tmp_path / "work", create=True),
-        pytest.raises(WorkdirError, match="in use|another run"),
+        pytest.raises(WorkdirError, match=r"in use|another run"),
     ):
         run(episode.video, tmp_path / "work")
 

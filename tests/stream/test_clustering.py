@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.cluster import Clustering, cluster_embeddings, match_names
+from stream.clustering import Clustering, cluster_embeddings, match_names
 from stream.config import ClusterConfig
 from stream.errors import WorkdirError
 from stream.evaluate import clusters_per_identity, purity
@@ -233,8 +233,7 @@ def test_names_follow_the_crops() -> None:
         match_names(old, new[:3], names)
 
 
-def test_the_name_of_this_module_is_also_the_function(tmp_path: Path) -> None:
-    """``from stream import cluster`` works before and after the module of that name was imported."""
+def test_the_function_is_at_hand_before_and_after_its_modules_are(tmp_path: Path) -> None:
     from stream import cluster
 
     with pytest.raises(WorkdirError):

@@ -32,8 +32,6 @@ point to its most similar exemplar. Memory grows with ``max_points`` squared, ti
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -369,18 +367,3 @@ def match_names(
     np.add.at(overlap, (np.searchsorted(named, old[inside]), np.searchsorted(found, new[inside])), 1)
     rows, columns = linear_sum_assignment(-overlap)
     return {int(found[k]): names[named[i]] for i, k in zip(rows, columns, strict=True) if overlap[i, k] > 0}
-
-
-class _Callable(types.ModuleType):
-    """``from stream import cluster`` means the function of :mod:`stream.cluster_job`.
-
-    Python puts this module in its place as soon as it is imported, so the module answers the call.
-    """
-
-    def __call__(self, *args: Any, **kwargs: Any) -> ClusterTable:
-        from stream.cluster_job import cluster
-
-        return cluster(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
