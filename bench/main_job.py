@@ -1,7 +1,7 @@
 """How fast is the whole main job, and does its memory grow with the film?
 
 Runs ``celstream run`` as a user does, in a process of its own, on Big Buck Bunny 360p whole, on the same film
-ten times over as one file (joined without re-encoding), and on a 1080p H.264 file (the 720p film scaled up and
+ten times over as one file (joined, not re-encoded), and on a 1080p H.264 file (the 720p film scaled up and
 encoded). Limits: the decoder's rate (bench/sampling.py) and the networks' (celstream doctor).
 
     python bench/main_job.py [--quick] [--json] [--shared FOLDER]

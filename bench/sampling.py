@@ -3,8 +3,8 @@
     python bench/sampling.py [--quick] [--json] [--film FILE] [--also FILE...]
 
 Ours includes the conversion to RGB and the comparison that finds held frames and shots; ffmpeg's output is
-raw YUV thrown away. Each figure is the median of runs that take turns (three, or one with ``--quick``), so that
-a noisy machine hits both alike. Without ``--film`` a film is rendered: moving shapes and noise, 1080p24 H.264.
+raw YUV thrown away. Each figure is the median of runs that take turns (three, or one with ``--quick``), so
+that a noisy machine hits both alike. Without ``--film`` one is rendered: shapes and noise, 1080p24 H.264.
 """
 
 from __future__ import annotations
