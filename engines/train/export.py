@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import os
 import warnings
 from pathlib import Path
@@ -15,9 +16,29 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from engines.nets.yolo import Yolo
+
 NAMES = {0: "character", 1: "face"}
 IMAGE_SIZE = (192, 320)
 TOLERANCE = 1e-4  # of a score, and of a box's longer side
+
+
+def calibrated(net: Yolo, score: float, to: float = 0.25) -> tuple[Yolo, float]:
+    """A copy of ``net`` whose scores are moved so that what was ``score`` is ``to``; and the move in logits.
+
+    0.25 is the pipeline's smallest score kept, so ``score`` should be the working point. The order of the
+    scores does not change. Raising ``score`` makes the pipeline keep fewer boxes.
+    """
+    moved = copy.deepcopy(net)
+    if not 0 < score < 1:
+        return moved, 0.0
+    shift = math.log(to / (1 - to)) - math.log(score / (1 - score))
+    with torch.no_grad():
+        for layer in moved.class_out:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            layer.bias += shift
+    return moved, shift
 
 
 def export_detector(net: nn.Module, path: Path, version: str, extra: dict[str, str] | None = None) -> float:

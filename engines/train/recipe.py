@@ -23,7 +23,7 @@ class Recipe:
     painted backgrounds.
     """
 
-    steps: int = 12_000
+    steps: int = 7600
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -38,7 +38,7 @@ class Recipe:
     )
     early_sizes: tuple[tuple[int, int, float], ...] = ((128, 224, 0.6), (160, 224, 0.2), (192, 320, 0.2))
     early_steps: int = 2000
-    self_step: int | None = 3500
+    self_step: int | None = 5000
     self_boxes: float = 0.8
     creatures: int = 2400
     cartoons: int = 3200

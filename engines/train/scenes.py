@@ -43,8 +43,8 @@ class SceneSettings:
     raising ``largest`` gives more close-ups. ``empty``: share without any character.
     """
 
-    film: float = 0.30
-    broken_film: float = 0.25
+    film: float = 0.35
+    broken_film: float = 0.20
     most: int = 4
     smallest: float = 0.10
     largest: float = 1.5

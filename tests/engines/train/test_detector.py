@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 
 from engines.nets.yolo import Yolo, parameter_count
 from engines.train.detector import Trainer, batch_of, main, prepare, spread_ignore, train
-from engines.train.export import compare
+from engines.train.export import calibrated, compare
 from engines.train.material import FILM_NOTES, Bank, Shelf, film_note
 from engines.train.measure import average_precision, decode
 from engines.train.recipe import RECIPES
@@ -112,7 +113,8 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
     scratch, path = trained
     trainer = Trainer(TINY, 0)
     trainer.load(scratch / "checkpoint.pt")
-    net = trainer.mean
+    shift = {p.key: p.value for p in onnx.load(path).metadata_props}["score_shift"]
+    net, _ = calibrated(trainer.mean, 1 / (1 + 3 * math.exp(float(shift))))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["images"]
     assert [o.name for o in session.get_outputs()] == ["output0"]
@@ -130,6 +132,22 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
         assert np.allclose(got, want, rtol=1e-4, atol=1e-3)
     assert compare(net, path) <= 1e-4
     assert compare(Trainer(TINY, 1).mean, path) > 1e-3  # the check can fail
+
+
+def test_calibration_moves_the_working_point_to_a_quarter():
+    torch.manual_seed(0)
+    net = Yolo(2, (8, 8, 16, 16, 16), 1, 16).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before = net(images)
+        middle = float(before[0, 4].median())
+        moved, shift = calibrated(net, middle)
+        after = moved(images)
+    assert float(after[0, 4].median()) == pytest.approx(0.25, abs=1e-4)
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert torch.allclose(after[0, 4].logit() - before[0, 4].logit(), torch.tensor(shift), atol=1e-3)
+    assert shift > 0  # a fresh net scores 0.01
+    assert calibrated(net, 0.0)[1] == 0
 
 
 def test_cells_and_boxes_agree_with_the_grid():
