@@ -23,7 +23,7 @@ class Recipe:
     painted backgrounds.
     """
 
-    steps: int = 7600
+    steps: int = 9300
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
