@@ -59,7 +59,6 @@ def self_label(
     """The bank with pseudo boxes on its real films, and how many there are.
 
     ``boxes_per_frame``: the budget that sets the smallest score taken; raising it takes more and worse boxes.
-    ``doubt``: share of that score from which the background is not judged; lowering it spares more.
     """
     net.eval()
     notes = bank.films.notes
@@ -84,10 +83,10 @@ def self_label(
                 for box, score in zip(boxes, scores, strict=True):
                     x1, y1, x2, y2 = (round(float(v)) for v in box)
                     inside = moving[y1:y2, x1:x2]
-                    if score < doubt * floor or not inside.size:
+                    if score < floor or not inside.size:
                         continue
                     # Something that never moves in a registered shot may be scenery: doubt, but no box.
-                    if score >= floor and (not registered or inside.mean() > 0.5):
+                    if not registered or inside.mean() > 0.5:
                         taken.append(box)
                     picture[y1:y2, x1:x2, 3] = 255
                 old = np.array(note[: 4 * FILM_BOXES], np.float32).reshape(-1, 4)
