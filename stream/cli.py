@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, CelstreamError
+from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, CelstreamError, ConfigError
 
 app = typer.Typer(
     name="celstream",
@@ -163,8 +163,8 @@ def _sentence(s: dict[str, Any]) -> str:
         f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"
         f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
     ]
-    if s["segments_skipped"]:
-        lines.append(f"{s['segments_skipped']} of {s['segments']} segments were done before")
+    if s["segments_done_before"]:
+        lines.append(f"{s['segments_done_before']} of {s['segments']} segments were done before")
     if s["quarantined"]:
         lines.append(
             f"{_count(len(s['quarantined']), 'input')} could not be used: see {s['out']}/quarantine.jsonl"
@@ -185,14 +185,21 @@ def cluster(
     """Cluster again with another range or strength. Segments are not touched."""
     from stream.cluster_job import cluster as cluster_job
 
-    cluster_settings = [a if a.startswith("cluster.") else f"cluster.{a}" for a in set_ or []]
-    config = _config(None, cluster_settings, {}) if cluster_settings else None
+    others = [a for a in set_ or [] if not a.startswith("cluster.")]
+    if others:
+        raise ConfigError(
+            f"--set {others[0]}: only cluster.* keys matter here; `celstream run` takes the others"
+        )
+    config = _config(None, set_, {}) if set_ else None
     table = cluster_job(workdir, clusters=clusters, strength=strength, config=config)
+    for message in table.meta["messages"]:
+        print(message, file=sys.stderr)
     if json_:
         print(json.dumps(table.meta | {"id": table.id}))
     else:
         meta = table.meta
-        print(f"{meta['clusters']} clusters, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
+        counted = _count(meta["clusters"], "cluster")
+        print(f"{counted}, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
 
 
 @app.command()

@@ -28,7 +28,7 @@ def cluster(
         out: the work folder.
         clusters: wanted number as ``(min, max)`` or ``"min:max"``. Raising both gives more, purer clusters.
         strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.clustering`.
-        config: the other settings; the ones of the last run by default.
+        config: the other settings; by default those of the last ``run``. They hold for this call alone.
         report: also write ``report.html`` again.
 
     Raises:
@@ -44,7 +44,7 @@ def cluster(
         table = cluster_folder(folder, settings)
         record = folder.read_run()
         record["clusters"] = table.meta["clusters"]
-        record["config"] = {**last, "cluster": settings.model_dump(mode="json")}
+        record["clustering"] = settings.model_dump(mode="json")  # "config" stays what the run was asked for
         folder.write_run(record)
         if report:
             from stream.report import write_report
@@ -67,6 +67,7 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
             f"{folder.path}: no crops to cluster; lower detector.score or crops.min_size and run again"
         )
     tracks = crops.unique_tracks()
+    mixed = len({info.notes.get("settings") for info in folder.segments()}) > 1
     found = cluster_embeddings(
         crops.embeddings,
         tracks=tracks,
@@ -77,6 +78,11 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
     )
     table = found.as_table(crops.crop_id)
     table.meta["tracks"] = int(tracks.max()) + 1
+    if mixed:
+        table.meta["messages"].append(
+            "the folder holds segments made with different detectors or settings;"
+            " run all its videos again with one config to compare like with like"
+        )
     folder.write_clusters(table)
     return table
 

@@ -24,6 +24,8 @@ def _parse_range(value: Any) -> Any:
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", value)):
         low = int(found[1])
         return (low, int(found[2]) if found[2] else low)
+    if isinstance(value, str):
+        raise ValueError("expected MIN:MAX, for example 5:40")
     return value
 
 
@@ -121,6 +123,10 @@ class ClusterConfig(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> ClusterConfig:
+        if self.clusters is not None and self.strength is not None:
+            raise ValueError(
+                "clusters and strength: give one of them; a range is reached by searching the strength"
+            )
         if self.clusters is not None:
             low, high = self.clusters
             if not 1 <= low <= high:
@@ -133,12 +139,12 @@ class ClusterConfig(_Strict):
 class Config(_Strict):
     """One run. Every key can be given in YAML, as ``--set key=value``, and to :func:`stream.run`."""
 
-    interval: float = Field(1.0, gt=0)
+    interval: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Seconds between sampled frames. Raising it is faster and sees less."""
     sampling: Literal["interval", "keyframes", "scene"] = "interval"
     """'interval': a frame every interval; 'keyframes': the file's own keyframes, fastest; 'scene':
     interval, plus the first frame of every shot."""
-    segment_seconds: float = Field(300.0, gt=0)
+    segment_seconds: float = Field(300.0, gt=0, allow_inf_nan=False)
     """Length of the unit of work and resume, cut at keyframes. Raising it makes fewer, larger files and
     loses more on a kill."""
     batch_size: int = Field(16, ge=1)
@@ -180,7 +186,7 @@ def _explain(error: ValidationError, origin: str) -> ConfigError:
             str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple["))
         )
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path, _keys(Config), n=1, cutoff=0.4)
+            near = difflib.get_close_matches(path, _keys(Config), n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else "; `celstream run --help` lists the keys"
             lines.append(f"unknown config key {path!r}{hint}")
         else:

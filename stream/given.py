@@ -6,7 +6,7 @@ import hashlib
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from engines.runtime import Fallback
 from kernels.boxes import clip
-from stream.batches import Detections, FrameBatch, Segment
+from stream.batches import Detections, FrameBatch, Segment, Video
+from stream.errors import ConfigError
 from stream.labels import LabelBox, Labels
 
 _USUAL_RATE = 25.0  # frames per second where a file does not tell
@@ -50,6 +51,15 @@ class GivenBoxes:
     def description(self) -> str:
         """The file and what is in it, for people."""
         return f"{sum(map(len, self._boxes.values()))} given boxes of {self._path.name}"
+
+    def check(self, videos: Sequence[Video]) -> None:
+        """Raise ConfigError unless some box is of one of ``videos``, which are told by their file names."""
+        names = {_base(file) for video in videos for file in (video.files or (video.uri,))}
+        if self._boxes and not names & set(self._boxes):
+            raise ConfigError(
+                f"{self._path}: its boxes are of {_some(self._boxes)}, the run is of {_some(names)};"
+                " the column video_file has to name the file without its folder"
+            )
 
     def __call__(self, batch: FrameBatch) -> Detections:
         """The given boxes of a batch of frames, scaled to the frames' size and clipped to them."""
@@ -119,6 +129,12 @@ class GivenBoxes:
                     continue
             self._claimed[key] = time
             yield place, list(boxes)
+
+
+def _some(names: Iterable[str]) -> str:
+    """At most three of the names, for a message."""
+    first = sorted(names)
+    return ", ".join(first[:3]) + (f" and {len(first) - 3} more" if len(first) > 3 else "")
 
 
 def _base(name: str) -> str:

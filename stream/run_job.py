@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import json
 import sys
 import threading
 import time
@@ -144,26 +145,34 @@ class _Run:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
         try:
             segments = self._plan(inputs)
+            stations.check([segment.video for segment in segments])
             todo = self._todo(segments, stations)
             self._stream(todo, stations)
         finally:
             stations.close()
         if not self._stopped.is_set():
             videos = {segment.video.name for segment in segments}
-            self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
-            if any(info.crops for info in self.folder.segments()):
+            dropped = self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
+            if (todo or dropped or not self._clustered()) and any(i.crops for i in self.folder.segments()):
                 self._cluster()
         summary = self._record(segments, len(segments) - len(todo), stations)
-        if report and not self._stopped.is_set():
+        if report and not self._stopped.is_set() and summary.segments:
             from stream.report import write_report
 
             path = write_report(self.folder)
             summary = self._record(segments, len(segments) - len(todo), stations, report=str(path))
         return summary
 
+    def _clustered(self) -> bool:
+        """Whether the latest clusters may stay: they are of this config, or a person chose others since."""
+        before = (self.folder.read_run().get("config") or {}).get("cluster")
+        return bool(self.folder.latest_clusters()) and before == self.config.cluster.model_dump(mode="json")
+
     def _cluster(self) -> None:
         began = time.perf_counter()
         table = cluster_folder(self.folder, self.config.cluster)
+        for message in table.meta["messages"]:
+            self._note(f"clusters: {message}")
         self.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
 
     # --- planning ---
@@ -204,6 +213,13 @@ class _Run:
             if not self.folder.has_segment(segment, marks[name]):
                 todo.append((segment, marks[name]))
         return todo
+
+    def _settings_mark(self, stations: Any) -> str:
+        """Short identity of settings and networks, whatever the video: segments that compare."""
+        from stream.stations import row_settings
+
+        content = json.dumps([row_settings(self.config), stations.model_hashes], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     # --- streaming ---
 
@@ -254,6 +270,7 @@ class _Run:
         notes = {
             "detections": tally.detections,
             "embedder": stations.model_hashes["embedder"],
+            "settings": self._settings_mark(stations),
             "messages": tally.notes,
         }
         self.folder.write_segment(
@@ -311,7 +328,7 @@ class _Run:
             tracks=int(meta.get("tracks", 0)),
             clusters=int(meta.get("clusters", 0)),
             segments=len(segments),
-            segments_skipped=skipped,
+            segments_done_before=skipped,
             seconds=round(seconds, 3),
             times_real_time=round(self.video_seconds / seconds, 2),
             peak_rss_bytes=peak_rss_bytes(),

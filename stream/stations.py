@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engines.runtime.base import Fallback
+from stream.batches import Video
 from stream.config import Config
 from stream.crops import Cropper
 from stream.detect import Detector
@@ -62,6 +64,11 @@ class Stations:
             role: {"model": str(names[role]), "sha256": sha256, "engine": described[role]}
             for role, sha256 in self.model_hashes.items()
         }
+
+    def check(self, videos: Sequence[Video]) -> None:
+        """Raise ConfigError where given boxes are of none of these videos: nothing would be found."""
+        if isinstance(self.detect, GivenBoxes) and videos:
+            self.detect.check(videos)
 
     def close(self) -> None:
         """Let the networks go: their memory is free for clustering."""

@@ -16,12 +16,12 @@ class Summary:
     videos: int = 0
     frames: int = 0  # looked at, held ones too
     held_frames: int = 0  # of those, recognized as repeats and not detected again
-    detections: int = 0
-    crops: int = 0
+    detections: int = 0  # boxes found; those of held frames are not found again
+    crops: int = 0  # rows of the segment files, held frames' too
     tracks: int = 0
     clusters: int = 0
     segments: int = 0  # of this run's plan
-    segments_skipped: int = 0  # of those, done by an earlier run
+    segments_done_before: int = 0  # of those, by an earlier run
     seconds: float = 0.0
     times_real_time: float = 0.0  # seconds of video done in this run, per second
     peak_rss_bytes: int = 0

@@ -41,11 +41,14 @@ class ModelFile:
 def file_sha256(path: Path) -> str:
     """Hash of an ONNX file, together with the weights file beside it (``x.onnx.data``) where it has one."""
     digest = hashlib.sha256()
-    for part in (path, path.with_name(path.name + ".data")):
-        if part == path or part.is_file():
-            with part.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
+    try:
+        for part in (path, path.with_name(path.name + ".data")):
+            if part == path or part.is_file():
+                with part.open("rb") as stream:
+                    while chunk := stream.read(1 << 20):
+                        digest.update(chunk)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     return digest.hexdigest()
 
 

@@ -65,7 +65,10 @@ def render_episode(
     path = Path(out)
     if path.suffix.lower() != ".mp4":
         path = path / f"cartoon_{seed}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path.parent}: cannot be made ({error.strerror}); give another folder") from error
     look = Look.named(style, seed) if isinstance(style, str) else style
     cast = make_cast(characters, seed, look)
     script = Script.random(cast, seed, seconds=seconds, width=width, height=height, fps=fps, look=look)

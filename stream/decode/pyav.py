@@ -78,7 +78,10 @@ class _Damage:
         if self.frames:
             note(f"{self.frames} decoded frames are damaged, mended as the decoder could")
         if self.without:
-            note(f"{self.without} sampling times have no frame of their own: pauses, or lost parts")
+            note(
+                f"{self.without} sampling times have no frame of their own: the interval is shorter than a"
+                " frame, or the stream pauses or lost parts there"
+            )
 
 
 def sampled_frames(

@@ -162,7 +162,7 @@ class ReportData:
     hidden: int = 0  # clusters smaller than cluster.min_size
     smallest_shown: int = 1  # cluster.min_size
     segments: int | None = None  # of the run's plan
-    segments_skipped: int | None = None  # of those, done by an earlier run
+    segments_done_before: int | None = None  # of those, done by an earlier run
     interrupted: bool = False
     videos: tuple[VideoInfo, ...] = ()
     cast: tuple[Cluster, ...] = ()

@@ -57,7 +57,7 @@ def from_record(record: Mapping[str, Any]) -> ReportData:
         wanted_clusters=text(wanted),
         smallest_shown=_count(_mapping(config.get("cluster")).get("min_size")) or 1,
         segments=_count(record.get("segments")),
-        segments_skipped=_count(record.get("segments_skipped")),
+        segments_done_before=_count(record.get("segments_done_before")),
         interrupted=record.get("interrupted") is True,
         stations=_stations(record.get("stations")),
         models=_models(record.get("models")),

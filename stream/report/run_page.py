@@ -15,8 +15,10 @@ def run_section(data: ReportData) -> str:
     facts = [("Device", data.device)]
     if data.seconds is not None:
         facts.append(("Took", lasting(data.seconds)))
-    if data.segments and data.segments_skipped:
-        facts.append(("Kept", f"{data.segments_skipped} of {count(data.segments, 'segment')} from before"))
+    if data.segments and data.segments_done_before:
+        facts.append(
+            ("Kept", f"{data.segments_done_before} of {count(data.segments, 'segment')} from before")
+        )
     if data.peak_rss_bytes:
         facts.append(("Peak memory", size(data.peak_rss_bytes)))
     for model in data.models:
@@ -41,7 +43,7 @@ def _stations(data: ReportData) -> str:
         return '<p class="muted">No station’s time was recorded.</p>'
     busiest = max(s.seconds for s in data.stations)
     # the stations of a resumed run count what earlier runs did, too
-    in_run = data.seconds is not None and data.seconds >= busiest and not data.segments_skipped
+    in_run = data.seconds is not None and data.seconds >= busiest and not data.segments_done_before
     whole = (data.seconds if in_run else busiest) or 1.0
     rows = []
     for s in data.stations:

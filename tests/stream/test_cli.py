@@ -89,7 +89,25 @@ def test_bad_settings_are_usage_errors(episode: Episode, tmp_path: Path) -> None
     refused(2, "min <= max", *base, "--clusters", "9:3")
     refused(2, "did you mean 'interval'", *base, "--set", "intervall=3")
     refused(2, "cannot be read", *base, "--boxes", tmp_path / "none.csv")
+    refused(2, "5:40", *base, "--clusters", "many")
+    refused(2, "give one of them", *base, "--clusters", "2:3", "--strength", 0.5)
+    refused(2, "finite", *base, "--interval", "inf")
     assert not (tmp_path / "w" / "segments").exists()
+
+
+def test_boxes_of_another_video_are_refused(episode: Episode, tmp_path: Path) -> None:
+    other = tmp_path / "boxes.csv"
+    other.write_text(episode.boxes_csv.read_text().replace("show.mp4", "another.mp4"))
+    refused(
+        2,
+        "are of another.mp4, the run is of show.mp4",
+        "run",
+        episode.video,
+        "-o",
+        tmp_path / "w",
+        "--boxes",
+        other,
+    )
 
 
 def test_an_onnx_file_that_is_no_detector_is_refused(episode: Episode, tmp_path: Path) -> None:

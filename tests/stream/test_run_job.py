@@ -67,7 +67,7 @@ def test_a_run_leaves_segments_clusters_a_record_and_a_report(done: Path, episod
 def test_a_second_run_does_nothing_again(done: Path, episode: Episode) -> None:
     before = times(done)
     summary = run(episode.video, done, load_config(values=SETTINGS))
-    assert (summary.segments, summary.segments_skipped) == (4, 4)
+    assert (summary.segments, summary.segments_done_before) == (4, 4)
     assert times(done) == before
     assert summary.crops > 10
 
@@ -79,7 +79,7 @@ def test_only_a_missing_segment_is_done(done: Path, episode: Episode, tmp_path: 
     victim = sorted(work.glob("segments/*/*.parquet"))[2]
     victim.write_bytes(victim.read_bytes()[:-100])  # torn by a disk error
     summary = run(episode.video, work, load_config(values=SETTINGS))
-    assert (summary.segments, summary.segments_skipped) == (4, 3)
+    assert (summary.segments, summary.segments_done_before) == (4, 3)
     assert rows(work) == whole
 
 
@@ -91,7 +91,7 @@ def test_a_changed_setting_is_noticed(
 ) -> None:
     shutil.copytree(done, tmp_path / "work")
     summary = run(episode.video, tmp_path / "work", load_config(values={**SETTINGS, **change}), report=False)
-    assert summary.segments_skipped == 0
+    assert summary.segments_done_before == 0
 
 
 def test_a_changed_file_is_noticed(done: Path, episode: Episode, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_changed_file_is_noticed(done: Path, episode: Episode, tmp_path: Path)
     video.write_bytes(data)
     shutil.copytree(done, tmp_path / "work")
     summary = run(video, tmp_path / "work", load_config(values=SETTINGS), report=False)
-    assert summary.segments_skipped == 0
+    assert summary.segments_done_before == 0
 
 
 def test_clustering_again_leaves_segments_alone(done: Path) -> None:
@@ -110,6 +110,34 @@ def test_clustering_again_leaves_segments_alone(done: Path) -> None:
     assert 2 <= len(set(table.cluster)) <= 3
     assert times(done) == before
     assert len(set(cluster(done, strength=0.0).cluster)) == 1
+
+
+def test_clusters_a_person_asked_for_outlive_a_run_that_adds_nothing(
+    done: Path, episode: Episode, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    run(episode.video, work, load_config(values=SETTINGS), report=False)
+    kept = cluster(work, clusters="2:3").id
+    run(episode.video, work, load_config(values=SETTINGS), report=False)
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert folder.latest_clusters() == kept
+    assert cluster(work, report=False).id != kept  # and the next call starts from the run's own settings
+
+
+def test_a_range_that_cannot_be_reached_is_said(done: Path, episode: Episode, tmp_path: Path) -> None:
+    summary = run(
+        episode.video, tmp_path / "work", load_config(values=SETTINGS), cluster={"clusters": "900:1000"}
+    )
+    assert any("900:1000" in note for note in summary.notes)
+
+
+def test_segments_of_unlike_settings_are_told_of(episode: Episode, tmp_path: Path) -> None:
+    other = tmp_path / "other.mp4"
+    shutil.copy(episode.video, other)
+    run(episode.video, tmp_path / "work", load_config(values=SETTINGS), report=False)
+    summary = run(other, tmp_path / "work", load_config(values=SETTINGS), interval=1.0, report=False)
+    assert any("different detectors or settings" in note for note in summary.notes)
 
 
 def test_bad_files_are_quarantined_and_the_good_one_is_done(

@@ -276,7 +276,12 @@ def test_images_are_told_by_their_files_not_by_a_clock(
 def test_a_resumed_run_does_not_claim_more_than_its_time(
     write_folder: Callable[..., Any], episode: Any
 ) -> None:
-    record = _full_record() | {"seconds": 2.0, "segments": 3, "segments_skipped": 2, "times_real_time": 0.0}
+    record = _full_record() | {
+        "seconds": 2.0,
+        "segments": 3,
+        "segments_done_before": 2,
+        "times_real_time": 0.0,
+    }
     _, page = _read(
         write_report(write_folder([episode("one", [(float(t), 0) for t in range(5)])], record=record).path)
     )
