@@ -17,7 +17,8 @@ class Recipe:
     of AdamW, warmed up, then a cosine down to 2 % of it; raising it learns faster until it diverges.
     ``average``: decay of the running mean of the weights, which is what is exported. ``sizes``: (height,
     width, weight) of the pictures; one size per batch; ``early_sizes`` until step ``early_steps``: small
-    pictures teach the rough of it at half the price. ``self_step``: the step at which the films are labelled
+    pictures teach the rough of it at half the price; ``late_sizes`` from step ``late_step``: the size
+    it works at. ``self_step``: the step at which the films are labelled
     anew by the detector itself, once, with about ``self_boxes`` boxes per frame (raising it takes worse
     ones). The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops``
     painted backgrounds.
@@ -38,6 +39,13 @@ class Recipe:
     )
     early_sizes: tuple[tuple[int, int, float], ...] = ((128, 224, 0.6), (160, 224, 0.2), (192, 320, 0.2))
     early_steps: int = 2000
+    late_sizes: tuple[tuple[int, int, float], ...] = (
+        (192, 320, 0.15),
+        (224, 384, 0.2),
+        (256, 416, 0.45),
+        (256, 320, 0.2),
+    )
+    late_step: int = 5500
     self_step: int | None = 5000
     self_boxes: float = 0.8
     creatures: int = 2400
@@ -59,6 +67,7 @@ RECIPES: dict[str, Recipe] = {
         average=0.95,
         sizes=((128, 192, 1.0),),
         early_steps=0,
+        late_step=1_000_000,
         creatures=60,
         cartoons=0,
         backdrops=0,

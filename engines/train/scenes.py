@@ -114,7 +114,7 @@ class SceneMaker:
     ) -> tuple[list[list[float]], bool]:
         """A whole frame. Real: what moved is not judged, or a box if compact. Drawn: the true boxes."""
         height, width = canvas.shape[:2]
-        pool = self.shown[0 if rng.random() < 0.6 else -1]
+        pool = self.shown[0 if rng.random() < 0.45 else -1]
         n = int(pool[rng.integers(len(pool))])
         source = self.bank.films[n]
         zoom = max(width / source.shape[1], height / source.shape[0]) * float(np.exp(rng.uniform(0, 0.5)))
