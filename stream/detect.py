@@ -22,6 +22,7 @@ __all__ = ["Detector", "GivenBoxes"]
 _STEP = 32
 _FREE_SIZE = (640, 640)  # a network that leaves its size free and does not say what it was trained at
 # Pixels per call: beyond 4 canvases of 320x192 a CPU gains nothing and takes 4 MB more for each; a GPU gains.
+_WELL_FILLED = 0.9  # a network is at its best in the shape it was trained in: worth a tenth of padding
 _PIXELS_PER_CALL = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 
@@ -106,7 +107,8 @@ class Detector:
         """Height and width of the network's input for frames of this size.
 
         A side that the file fixes is kept. Else ``config.size`` is the longer side; without it, a square
-        training size gives the longer side (as its exporters mean it), and another one the number of pixels.
+        training size gives the longer side (as its exporters mean it), and another one the number of pixels,
+        or the very shape where the frame fills most of it.
         """
         if self._network.height is not None and self._network.width is not None:
             return self._network.height, self._network.width
@@ -115,6 +117,8 @@ class Detector:
         if longer is not None:
             scale = longer / max(frame_height, frame_width)
             height, width = (self._up(side * scale) for side in (frame_height, frame_width))
+        elif self._fills(frame_height, frame_width) >= _WELL_FILLED:
+            height, width = (self._up(side) for side in self._trained)
         else:
             scale = math.sqrt(trained_height * trained_width / (frame_height * frame_width))
             longest = self._near(
@@ -122,6 +126,11 @@ class Detector:
             )  # of a frame that is a thin line
             height, width = (min(self._near(side * scale), longest) for side in (frame_height, frame_width))
         return self._network.height or height, self._network.width or width
+
+    def _fills(self, frame_height: int, frame_width: int) -> float:
+        """Share of the training shape that a frame covers when it is letterboxed into it."""
+        covered = (self._trained[0] / frame_height, self._trained[1] / frame_width)
+        return min(covered) / max(covered)
 
     def _up(self, side: float) -> int:
         return max(1, math.ceil(side / self._step - 1e-6)) * self._step
