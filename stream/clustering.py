@@ -183,8 +183,8 @@ def cluster_embeddings(
 def _unit(x: NDArray[Any]) -> Floats:
     """Rows of length 1; a row of nothing stays so."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    result: Floats = np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 1e-6).astype(np.float32)
-    return result
+    result = np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 1e-6)
+    return result.astype(np.float32, copy=False)
 
 
 def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floats, Floats]:
@@ -200,7 +200,9 @@ def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floa
         return (total / sizes[:, None]).astype(np.float32)
 
     # the mean over tracks, not crops: a long still picture is not what all have in common
-    crops = _unit(unit - means(unit).mean(axis=0, dtype=np.float64).astype(np.float32))
+    unit -= means(unit).mean(axis=0, dtype=np.float64).astype(np.float32)  # in place: archives are large
+    crops = _unit(unit)
+    del unit
     return crops, point_of, _unit(means(crops)), sizes.astype(np.float32)
 
 

@@ -30,7 +30,7 @@ from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
 from stream.store import fingerprint
-from stream.summary import Summary, peak_rss_bytes
+from stream.summary import Summary, peak_rss_bytes, release_memory
 from stream.version import VERSION
 from stream.workdir import WorkFolder
 
@@ -150,6 +150,7 @@ class _Run:
             self._stream(todo, stations)
         finally:
             stations.close()
+        release_memory()
         if not self._stopped.is_set():
             videos = {segment.video.name for segment in segments}
             dropped = self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import resource
 from dataclasses import dataclass
 
@@ -45,3 +48,10 @@ class Summary:
 def peak_rss_bytes() -> int:
     """Largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def release_memory() -> None:
+    """Give what streaming has freed back to the system, so that clustering does not come on top of it."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it; elsewhere nothing is to be done
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
