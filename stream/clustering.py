@@ -55,7 +55,7 @@ Ints = NDArray[np.int64]
 
 _DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
 _STRETCH = 1000  # points clustered at once on the first of two levels
-_ROWS = 8192  # points compared with the exemplars at once
+_ROWS = 4096  # points compared with the exemplars at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +197,8 @@ def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floa
     def means(x: Floats) -> Floats:
         total = np.zeros((len(sizes), x.shape[1]), np.float64)
         np.add.at(total, point_of, x)
-        return (total / sizes[:, None]).astype(np.float32)
+        total /= sizes[:, None]
+        return total.astype(np.float32)
 
     # the mean over tracks, not crops: a long still picture is not what all have in common
     unit -= means(unit).mean(axis=0, dtype=np.float64).astype(np.float32)  # in place: archives are large
@@ -332,13 +333,21 @@ def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Flo
     numbered = rank[labels]
     total = np.zeros((count, crops.shape[1]), np.float64)
     np.add.at(total, numbered, crops)
-    central = np.einsum("md,md->m", crops, total[numbered].astype(np.float32))
+    central = _products(crops, total.astype(np.float32), numbered)
     best = np.lexsort((np.arange(len(labels)), -central, numbered))
     exemplars = best[np.searchsorted(numbered[best], np.arange(count))].astype(np.int64)
-    similarity = np.einsum("md,md->m", crops, crops[exemplars[numbered]]).astype(np.float32)
-    similarity = np.clip(similarity, -1, 1)
+    similarity = np.clip(_products(crops, crops[exemplars], numbered), -1, 1)
     similarity[exemplars] = 1  # also where nothing is left when the mean is taken off
     return numbered.astype(np.int32), exemplars, similarity
+
+
+def _products(crops: Floats, anchors: Floats, which: Ints) -> Floats:
+    """(M,) the product of every crop with the one of ``anchors`` (K, D) that ``which`` (M,) names."""
+    parts = [
+        np.einsum("md,md->m", crops[part], anchors[which[part]])
+        for part in (slice(start, start + _ROWS) for start in range(0, len(crops), _ROWS))
+    ]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def match_names(
