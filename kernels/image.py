@@ -327,7 +327,7 @@ def crop_square(
         raise ValueError(f"crop_square: expected fit 'pad', 'stretch' or 'square', got {fit!r}")
     if fit == "square":
         x1, y1, x2, y2 = clip_box((left, top, left + side, top + side), height, width)
-    scale = size / side
+    scale = size / max(side, 1e-3)  # thinner than a thousandth of a pixel: no number overflows
     w = min(size, max(1, round((x2 - x1) * scale)))
     h = min(size, max(1, round((y2 - y1) * scale)))
     x = min(size - w, max(0, round((x1 - left) * scale)))
