@@ -327,11 +327,11 @@ def crop_square(
         raise ValueError(f"crop_square: expected fit 'pad', 'stretch' or 'square', got {fit!r}")
     if fit == "square":
         x1, y1, x2, y2 = clip_box((left, top, left + side, top + side), height, width)
-    scale = size / max(side, 1e-3)  # thinner than a thousandth of a pixel: no number overflows
-    w = min(size, max(1, round((x2 - x1) * scale)))
-    h = min(size, max(1, round((y2 - y1) * scale)))
-    x = min(size - w, max(0, round((x1 - left) * scale)))
-    y = min(size - h, max(0, round((y1 - top) * scale)))
+    # shares of the side first: a scale of its own overflows for boxes of almost no width
+    w = min(size, max(1, round((x2 - x1) / side * size)))
+    h = min(size, max(1, round((y2 - y1) / side * size)))
+    x = min(size - w, max(0, round((x1 - left) / side * size)))
+    y = min(size - h, max(0, round((y1 - top) / side * size)))
     content = resize(image, (x1, y1, x2, y2), h, w)
     if (h, w) == (size, size):
         return content, (0, 0, size, size)
