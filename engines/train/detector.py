@@ -222,7 +222,8 @@ def prepare(recipe: Recipe, seed: int, scratch: Path, art: Path | None, media: P
     if not note.exists() or json.loads(note.read_text()) != want:
         bank = build_bank(seed, recipe.creatures, recipe.cartoons, recipe.backdrops, art, media, _say)
         bank.save(folder, want)
-        shutil.rmtree(scratch / "bank-self", ignore_errors=True)  # made from the former bank
+        for old in scratch.glob("bank-self*"):  # made from the former bank
+            shutil.rmtree(old)
     return folder
 
 
@@ -306,21 +307,22 @@ def _leave_signals(_worker: int) -> None:
 
 
 def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches from the trainer's step on; from the step of self-training on, of the relabelled bank."""
-    recipe, relabelled = trainer.recipe, bank.with_name("bank-self")
-    has_films = len(Bank.load(bank).films) > 0
+    """Batches from the trainer's step on; from a step of self-training on, of the relabelled bank."""
+    recipe = trainer.recipe
+    rounds = recipe.self_steps if len(Bank.load(bank).films) else ()
     while True:
-        own = has_films and recipe.self_step is not None and trainer.steps_done >= recipe.self_step
-        if own and not (relabelled / "recipe.json").exists():
-            count = relabel(trainer.mean, bank, relabelled, recipe.self_boxes)
+        done = sum(trainer.steps_done >= step for step in rounds)
+        folder = bank.with_name(f"{bank.name}-self{done}") if done else bank
+        if not (folder / "recipe.json").exists():
+            count = relabel(trainer.mean, bank, folder, recipe.self_boxes)
             _say(f"step {trainer.steps_done}: {count} boxes of the detector's own on the films")
-        source = Batches(relabelled if own else bank, recipe, trainer.seed, trainer.steps_done)
+        source = Batches(folder, recipe, trainer.seed, trainer.steps_done)
         loader = DataLoader(
             source, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=_leave_signals
         )
         for batch in loader:
             yield batch
-            if has_films and not own and trainer.steps_done == recipe.self_step:
+            if trainer.steps_done in rounds[done:]:
                 break
 
 

@@ -87,7 +87,9 @@ class Shelf:
 SPRITE_NOTES = 7
 SOURCES = ("creature", "cartoon", "art", "film")
 FILM_BOXES = 8
-FILM_NOTES = FILM_BOXES * 4 + 2
+# Notes of a film picture: its boxes, whether its window was registered, the trust in the boxes, its film.
+REGISTERED, TRUST, FILM = (FILM_BOXES * 4 + i for i in range(3))
+FILM_NOTES = FILM_BOXES * 4 + 3
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Bank:
     """All material: ``sprites`` premultiplied RGBA, ``backdrops`` RGB, ``films`` RGB + knowledge channel.
 
     A film picture has 4 channels: RGB and 255 where nothing is known (else 0); its notes are up to eight
-    boxes xyxy, NaN where there are fewer, 1 if its window was registered, and the trust in the boxes 0..1.
+    boxes xyxy, NaN where there are fewer, 1 if its window was registered, the trust in the boxes 0..1, and
+    the number of the film it is from (drawn episodes: -1).
     """
 
     sprites: Shelf
@@ -221,7 +224,7 @@ def film_shelf(files: list[Path], say: Callable[[str], None]) -> Shelf:
     from engines.train.films import film_frames
 
     def each() -> Iterable[tuple[Bytes, list[float]]]:
-        for file in files:
+        for number, file in enumerate(files):
             count = 0
             dense = file.stat().st_size < 12_000_000
             for frame in film_frames(file, 4.0, 2 if dense else 4):
@@ -230,17 +233,17 @@ def film_shelf(files: list[Path], say: Callable[[str], None]) -> Shelf:
                 full = np.full((h, w), 255, np.uint8)
                 full[: veil.shape[0], : veil.shape[1]] = veil[:h, :w]
                 count += 1
-                yield np.dstack([frame.image, full]), film_note(frame.boxes, frame.registered, 0.5)
+                yield np.dstack([frame.image, full]), film_note(frame.boxes, frame.registered, 0.5, number)
             say(f"{file.name}: {count} frames")
 
     return Shelf.of(each(), FILM_NOTES)
 
 
-def film_note(boxes: NDArray[np.float32], registered: bool, trust: float) -> list[float]:
+def film_note(boxes: NDArray[np.float32], registered: bool, trust: float, film: int = -1) -> list[float]:
     """Notes of a film picture, as :class:`Bank` says; boxes beyond the eighth are left out."""
     rows = np.full((FILM_BOXES, 4), np.nan, np.float32)
     rows[: len(boxes)] = boxes[:FILM_BOXES]
-    return [*rows.ravel().tolist(), float(registered), trust]
+    return [*rows.ravel().tolist(), float(registered), trust, float(film)]
 
 
 def episode_shelf(episodes: int, seed: int, seconds: int = 24) -> Shelf:

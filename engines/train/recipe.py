@@ -18,13 +18,13 @@ class Recipe:
     ``average``: decay of the running mean of the weights, which is what is exported. ``sizes``: (height,
     width, weight) of the pictures; one size per batch; ``early_sizes`` until step ``early_steps``: small
     pictures teach the rough of it at half the price; ``late_sizes`` from step ``late_step``: the size
-    it works at. ``self_step``: the step at which the films are labelled
-    anew by the detector itself, once, with about ``self_boxes`` boxes per frame (raising it takes worse
-    ones). The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops``
-    painted backgrounds.
+    it works at. ``self_steps``: the steps at which the films are labelled
+    anew by the detector itself, with about ``self_boxes`` boxes per frame (raising it takes worse ones).
+    The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops`` painted
+    backgrounds.
     """
 
-    steps: int = 9300
+    steps: int = 14000
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -38,15 +38,15 @@ class Recipe:
         (288, 384, 0.05),
     )
     early_sizes: tuple[tuple[int, int, float], ...] = ((128, 224, 0.6), (160, 224, 0.2), (192, 320, 0.2))
-    early_steps: int = 2000
+    early_steps: int = 2500
     late_sizes: tuple[tuple[int, int, float], ...] = (
         (192, 320, 0.15),
         (224, 384, 0.2),
         (256, 416, 0.45),
         (256, 320, 0.2),
     )
-    late_step: int = 5500
-    self_step: int | None = 5000
+    late_step: int = 8500
+    self_steps: tuple[int, ...] = (5000, 9500)
     self_boxes: float = 0.8
     creatures: int = 2400
     cartoons: int = 3200

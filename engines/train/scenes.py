@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.train.looks import CELL, broken, letterbox, look
-from engines.train.material import CHARACTER, FILM_BOXES, Bank, Shelf
+from engines.train.material import CHARACTER, FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf
 from engines.train.pasting import NO_OWNER, around, cover, disc, extents, paste
 
 MAX_BOXES = 24
@@ -37,14 +37,16 @@ class Scene:
 class SceneSettings:
     """Shares and ranges of what is drawn.
 
-    ``film``: share of pictures on real frames with their motion's knowledge (raising it teaches real
-    backgrounds and less variety). ``broken_film``: share on shuffled or blurred real frames. ``most``: most
+    ``film``: share of pictures that are whole frames, ``real`` of them of real films with their motion's
+    knowledge (raising it teaches real backgrounds and less variety), the others of drawn episodes with the
+    truth. ``broken_film``: share on shuffled or blurred real frames. ``most``: most
     characters in one picture. ``smallest``, ``largest``: character height as a share of the picture's;
     raising ``largest`` gives more close-ups. ``empty``: share without any character.
     """
 
-    film: float = 0.40
-    broken_film: float = 0.15
+    film: float = 0.46
+    real: float = 0.58
+    broken_film: float = 0.12
     most: int = 4
     smallest: float = 0.10
     largest: float = 1.5
@@ -67,9 +69,14 @@ class SceneMaker:
         share = np.array([1.0, 1.2, 0.5, 0.5])[source] / np.bincount(source, minlength=4)[source]
         self.chance = np.cumsum(share / share.sum())
         self.grain = np.random.default_rng(seed).normal(size=(256, 256)).astype(np.float32)
-        known = bank.films.notes[:, 4 * FILM_BOXES] > 0
-        drawn = bank.films.notes[:, 4 * FILM_BOXES + 1] == 1
-        self.shown = [n for n in (np.nonzero(known & ~drawn)[0], np.nonzero(drawn)[0]) if len(n)]
+        films = bank.films.notes
+        drawn = films[:, TRUST] == 1
+        known = (films[:, REGISTERED] > 0) & ~drawn
+        # A long film is drawn from no more often than a short one, but a handful of frames is not worn out.
+        self.real = [np.flatnonzero(known & (films[:, FILM] == n)) for n in np.unique(films[known, FILM])]
+        weight = np.array([min(len(frames), 120) for frames in self.real], float)
+        self.film_chance = np.cumsum(weight / weight.sum())
+        self.drawn = np.flatnonzero(drawn)
 
     def _character(self, rng: np.random.Generator) -> int:
         return int(
@@ -85,7 +92,7 @@ class SceneMaker:
         ignore = np.zeros((height // CELL, width // CELL, 2), bool)
         boxes: list[list[float]] = []
         draw = rng.random()
-        if draw < s.film and self.shown:
+        if draw < s.film and (self.real or len(self.drawn)):
             boxes, crowd = self._film(rng, canvas, ignore)
         else:
             self._backdrop(rng, canvas, draw < s.film + s.broken_film and len(self.bank.films) > 0)
@@ -114,7 +121,9 @@ class SceneMaker:
     ) -> tuple[list[list[float]], bool]:
         """A whole frame. Real: what moved is not judged, or a box if compact. Drawn: the true boxes."""
         height, width = canvas.shape[:2]
-        pool = self.shown[0 if rng.random() < 0.45 else -1]
+        real = self.real and (rng.random() < self.settings.real or not len(self.drawn))
+        film = min(int(np.searchsorted(self.film_chance, rng.random())), len(self.real) - 1)
+        pool = self.real[film] if real else self.drawn
         n = int(pool[rng.integers(len(pool))])
         source = self.bank.films[n]
         zoom = max(width / source.shape[1], height / source.shape[0]) * float(np.exp(rng.uniform(0, 0.5)))
@@ -125,7 +134,7 @@ class SceneMaker:
         u = np.clip(inverse[0, 0] * xs + inverse[0, 2], 0, source.shape[1] - 1).astype(int)
         ignore |= (source[..., 3][np.ix_(v, u)] > 0)[..., None]
         boxes = []
-        trust = float(self.bank.films.notes[n, -1])
+        trust = float(self.bank.films.notes[n, TRUST])
         for box in self.bank.films.notes[n, : 4 * FILM_BOXES].reshape(FILM_BOXES, 4):
             if not np.isnan(box[0]):
                 x = (box[[0, 2]] - inverse[0, 2]) / inverse[0, 0]

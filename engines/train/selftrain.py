@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from engines.train.material import FILM_BOXES, Bank, Shelf, film_note
+from engines.train.material import FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf, film_note
 from engines.train.measure import decode, iou_matrix
 
 Floats = NDArray[np.float32]
@@ -58,15 +58,18 @@ def self_label(
 ) -> tuple[Bank, int]:
     """The bank with pseudo boxes on its real films, and how many there are.
 
-    ``boxes_per_frame``: the budget that sets the smallest score taken; raising it takes more and worse boxes.
+    ``boxes_per_frame``: the budget that sets the smallest score taken, film by film, because one film's look
+    is easier than another's; raising it takes more and worse boxes.
     """
     net.eval()
     notes = bank.films.notes
-    real = [i for i in range(len(bank.films)) if notes[i, -1] < 1]
-    answers = {i: agreed(net, np.ascontiguousarray(bank.films[i][..., :3])) for i in real}
-    # Flat frames (black, titles fading) would only fill the budget with their noise.
-    every = np.sort(np.concatenate([np.zeros(1, np.float32), *(s for _, s in answers.values())]))[::-1]
-    floor = float(every[min(len(every) - 1, int(boxes_per_frame * len(real)))])
+    real = np.flatnonzero(notes[:, TRUST] < 1)
+    answers = {int(i): agreed(net, np.ascontiguousarray(bank.films[int(i)][..., :3])) for i in real}
+    floors = {}
+    for film in np.unique(notes[real, FILM]):
+        mine = [int(i) for i in real if notes[i, FILM] == film]
+        every = np.sort(np.concatenate([np.zeros(1, np.float32), *(answers[i][1] for i in mine)]))[::-1]
+        floors[film] = float(every[min(len(every) - 1, int(boxes_per_frame * len(mine)))])
     total = 0
 
     def each() -> list[tuple[NDArray[np.uint8], list[float]]]:
@@ -78,7 +81,7 @@ def self_label(
                 boxes, scores = answers[i]
                 picture = np.array(picture)
                 moving = picture[..., 3] > 0
-                registered = note[4 * FILM_BOXES] > 0
+                registered, floor = note[REGISTERED] > 0, floors[notes[i, FILM]]
                 taken = []
                 for box, score in zip(boxes, scores, strict=True):
                     x1, y1, x2, y2 = (round(float(v)) for v in box)
@@ -96,7 +99,9 @@ def self_label(
                 strong = boxes[scores >= 0.6 * floor]
                 old = old[[_covered(box, strong) < 0.3 for box in old]] if len(old) else old
                 total += len(new)
-                note = film_note(np.concatenate([new, old])[:FILM_BOXES], registered or len(new) > 0, 0.6)
+                note = film_note(
+                    np.concatenate([new, old])[:FILM_BOXES], registered or len(new) > 0, 0.6, int(note[FILM])
+                )
             out.append((picture, note))
         return out
 

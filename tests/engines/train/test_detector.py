@@ -187,17 +187,18 @@ def test_average_precision_by_hand():
     assert average_precision([], []) == (0, 0, 0)
 
 
-def test_films_are_labelled_anew_once_at_their_step(folder: Path, tmp_path: Path):
+def test_films_are_labelled_anew_once_at_each_of_their_steps(folder: Path, tmp_path: Path):
     bank = Bank.load(folder)
     frame = np.full((96, 160, 4), 60, np.uint8)
     films = Shelf.of([(frame, film_note(np.zeros((0, 4), np.float32), True, 0.5))], FILM_NOTES)
     Bank(bank.sprites, bank.backdrops, films).save(
         tmp_path / "bank", json.loads((folder / "recipe.json").read_text())
     )
-    recipe = replace(TINY, steps=4, self_step=2)
+    recipe = replace(TINY, steps=5, self_steps=(2, 4))
     train(recipe, tmp_path, None)
-    made = (tmp_path / "bank-self" / "recipe.json").stat().st_mtime_ns
-    with np.load(tmp_path / "bank-self" / "films.index.npz") as index:
+    folders = [tmp_path / "bank-self1", tmp_path / "bank-self2"]
+    made = [(folder / "recipe.json").stat().st_mtime_ns for folder in folders]
+    with np.load(folders[1] / "films.index.npz") as index:
         assert index["notes"].shape == (1, FILM_NOTES)
-    train(replace(recipe, steps=5), tmp_path, None, resume=True)
-    assert (tmp_path / "bank-self" / "recipe.json").stat().st_mtime_ns == made
+    train(replace(recipe, steps=6), tmp_path, None, resume=True)
+    assert [(folder / "recipe.json").stat().st_mtime_ns for folder in folders] == made

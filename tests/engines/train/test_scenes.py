@@ -41,6 +41,16 @@ def bank() -> Bank:
     return Bank(creature_sprites(40, 12, 3), plain_backdrops(6, 3), film([frame], [note]))
 
 
+def test_a_long_film_is_not_drawn_from_more_often_than_a_short_one(bank: Bank):
+    frame = np.zeros((96, 160, 4), np.uint8)
+    notes = [
+        film_note(np.zeros((0, 4), np.float32), True, 0.5, film) for film in [0] * 600 + [1] * 150 + [2] * 6
+    ]
+    maker = SceneMaker(Bank(bank.sprites, bank.backdrops, film([frame] * len(notes), notes)))
+    assert [len(frames) for frames in maker.real] == [600, 150, 6]
+    assert np.diff(maker.film_chance, prepend=0) == pytest.approx([120 / 246, 120 / 246, 6 / 246])
+
+
 @pytest.mark.parametrize(
     ("scale", "mirror", "at"), [(1.0, 1, (50, 40)), (2.5, -1, (60.5, 50.25)), (0.3, 1, (30, 30))]
 )

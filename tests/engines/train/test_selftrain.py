@@ -86,6 +86,24 @@ def test_moving_answers_become_boxes_and_still_ones_are_not_judged():
     assert np.array_equal(new.films.notes[3], bank.films.notes[3], equal_nan=True)
 
 
+def test_every_film_has_its_own_budget():
+    """A film the detector is less sure of gets its boxes too."""
+
+    class Shy(Red):
+        def forward(self, images: Tensor) -> Tensor:
+            out = super().forward(images)
+            out[:, 4] *= 1.0 if images[0, 0, 0, 0] < 0.4 else 0.3
+            return out
+
+    bright = picture(True)
+    bright[:20, :, :3] = 120
+    frames = [(picture(True), film_note(NOTHING, True, 0.5, 0))] * 6
+    frames += [(bright, film_note(NOTHING, True, 0.5, 1))] * 2
+    new, count = self_label(Shy(), bank_of(frames), boxes_per_frame=0.5)
+    assert count == 8
+    assert [len(boxes_of(new, i)) for i in range(8)] == [1] * 8
+
+
 def test_a_relabelled_bank_can_be_loaded(tmp_path: Path):
     bank_of([(picture(True), film_note(NOTHING, True, 0.5))]).save(tmp_path / "a", {})
     assert relabel(Red(), tmp_path / "a", tmp_path / "b", 0.0) == 1
