@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,27 @@ from kernels.affinity.contract import Problem, assign, row_blocks
 
 # Damping is never raised past this: beyond it nothing moves within any sensible number of iterations.
 MAX_DAMPING = 0.97
+
+
+class Judge(Protocol):
+    """What :class:`Watch` asks about a set of exemplars (K,) that holds still, wherever its problem lives."""
+
+    def plausible(self, exemplars: NDArray[np.int64]) -> bool:
+        """See :func:`plausible`."""
+
+    def premature(self, exemplars: NDArray[np.int64]) -> bool:
+        """See :func:`premature`."""
+
+
+class _DenseJudge:
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def plausible(self, exemplars: NDArray[np.int64]) -> bool:
+        return plausible(self.problem, exemplars)
+
+    def premature(self, exemplars: NDArray[np.int64]) -> bool:
+        return premature(self.problem, exemplars)
 
 
 class Watch:
@@ -28,13 +50,20 @@ class Watch:
     RETURNS = 8  # returns to a state left before that are too many
     SETTLE = 40  # iterations left alone at the start, and after each answer
 
-    def __init__(self, problem: Problem, damping: float, convergence_iter: int) -> None:
-        self.problem = problem
+    def __init__(
+        self, problem: Problem | int, damping: float, convergence_iter: int, judge: Judge | None = None
+    ) -> None:
+        """``problem``: the matrix problem, or the number of points where a ``judge`` of its own is given."""
+        self.n = problem if isinstance(problem, int) else len(problem.preference)
+        if judge is None:
+            assert not isinstance(problem, int)
+            judge = _DenseJudge(problem)
+        self.judge = judge
         self.damping = damping
         self.restart = False  # the next iteration begins with zero messages
         self.convergence_iter = convergence_iter
         self.n_iter = 0
-        self.exemplars = np.zeros(len(problem.preference), np.bool_)
+        self.exemplars = np.zeros(self.n, np.bool_)
         self._still = 0
         self._next_look = 0  # looking costs as much as an iteration
         self._seen: deque[int] = deque(maxlen=2 * self.WINDOW)
@@ -60,12 +89,12 @@ class Watch:
                 return False
             self._next_look = self.n_iter + self.convergence_iter
             found = np.flatnonzero(exemplars)
-            if not plausible(self.problem, found):
+            if not self.judge.plausible(found):
                 self._answer()
                 return False
             # a set that lasts is a fixed point, be it a poor one
             lasting = self._still >= max(3 * self.convergence_iter, 6 / (1 - self.damping))
-            return lasting or not premature(self.problem, found)
+            return lasting or not self.judge.premature(found)
         self._still = 1
         self._next_look = 0
         size = int(exemplars.sum())
@@ -84,7 +113,7 @@ class Watch:
     def _answer(self) -> None:
         if self.damping < MAX_DAMPING:
             swing = max(self._sizes, default=0) - min(self._sizes, default=0)
-            self.restart = 4 * swing > len(self.problem.preference)
+            self.restart = 4 * swing > self.n
             self.damping = min(MAX_DAMPING, max(0.9, 0.5 + 0.5 * self.damping))
         self._still = 0
         self._returns = 0
