@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,8 +112,22 @@ def off_diagonal(similarity: FloatArray) -> FloatArray:
     return similarity.reshape(-1)[:-1].reshape(n - 1, n + 1)[:, 1:]
 
 
-def _scan(similarity: FloatArray) -> tuple[float, float, float]:
-    """(smallest finite, largest, mean of the finite) off the diagonal, checking each value."""
+class Scan(NamedTuple):
+    """What is off the diagonal of a similarity: its smallest finite value, largest, mean of the finite."""
+
+    low: float
+    high: float
+    mean: float
+
+
+def scan(similarity: FloatArray) -> Scan:
+    """Look at every value off the diagonal of a checked similarity once.
+
+    Raises:
+        ValueError: NaN or +inf.
+    """
+    if len(similarity) == 1:
+        return Scan(0.0, 0.0, 0.0)
     values = off_diagonal(similarity)
     low, high, total, count = math.inf, -math.inf, 0.0, 0
     for rows in row_blocks(len(values), values.shape[1], similarity.itemsize):
@@ -134,7 +148,7 @@ def _scan(similarity: FloatArray) -> tuple[float, float, float]:
         low, high = min(low, bottom), max(high, top)
         total += float(np.sum(block, where=finite, dtype=np.float64))
         count += block.size if finite is True else int(finite.sum())
-    return low, high, total / max(count, 1)
+    return Scan(low, high, total / max(count, 1))
 
 
 def check_problem(
@@ -145,8 +159,13 @@ def check_problem(
     convergence_iter: int,
     warm_start: Messages | None,
     seed: int,
+    *,
+    scanned: Scan | None = None,
 ) -> Problem:
-    """Check everything ``affinity_propagation`` takes. Errors name the value (ValueError, TypeError)."""
+    """Check everything ``affinity_propagation`` takes. Errors name the value (ValueError, TypeError).
+
+    ``scanned``, :func:`scan` of the same similarity, saves a look at every value.
+    """
     s = check_similarity(similarity)
     n = s.shape[0]
     if not 0.5 <= damping < 1:
@@ -169,7 +188,7 @@ def check_problem(
                     f"warm_start.{name}: expected {s.dtype} {s.shape}, got {message.dtype} {message.shape}"
                 )
     p = np.ascontiguousarray(np.broadcast_to(p, (n,)))
-    low, high, mean = _scan(s) if n > 1 else (0.0, 0.0, 0.0)
+    low, high, mean = scanned or scan(s)
     if not np.isfinite(low):  # every pair is forbidden
         low = high = float(p.min())
     # Far enough below everything that a forbidden pair never wins, near enough that nothing overflows.
@@ -257,15 +276,18 @@ def finish(
     others = to != points
     net = float(np.maximum(s[points[others], to[others]], problem.floor).sum(dtype=np.float64))
     net += float(p[exemplars].sum(dtype=np.float64))
-    warning = ""
-    if not converged:
-        state = "no point became an exemplar" if empty else "the exemplars did not hold still"
-        raised = f", raised from {asked_damping:g} as it oscillated" if damping > asked_damping else ""
-        warning = (
-            f"affinity propagation did not converge in {n_iter} iterations ({state}; damping {damping:.3g}"
-            f"{raised}): raise max_iter or damping, or move the preference a little"
-        )
+    warning = "" if converged else unconverged(n_iter, empty, damping, asked_damping)
     return AffinityResult(exemplars, labels, n_iter, converged, net, damping, messages, warning)
+
+
+def unconverged(n_iter: int, empty: bool, damping: float, asked_damping: float) -> str:
+    """The warning of a run that did not converge."""
+    state = "no point became an exemplar" if empty else "the exemplars did not hold still"
+    raised = f", raised from {asked_damping:g} as it oscillated" if damping > asked_damping else ""
+    return (
+        f"affinity propagation did not converge in {n_iter} iterations ({state}; damping {damping:.3g}"
+        f"{raised}): raise max_iter or damping, or move the preference a little"
+    )
 
 
 def best_single(problem: Problem) -> int:
