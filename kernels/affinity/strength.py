@@ -74,6 +74,20 @@ class StrengthMap:
     order: NDArray[np.int64]
     gains: NDArray[np.float64]
 
+    @classmethod
+    def of(
+        cls, order: NDArray[np.int64], gains: NDArray[np.float64], p_min: float, p_max: float
+    ) -> StrengthMap:
+        """The map from the greedy order (N,) with its gains (N-1,), and the preference range."""
+        # where the Kth exemplar begins to pay, K = 2..N; single steps of the heuristic may come out of order
+        starts = np.maximum.accumulate(-gains)
+        preferences = np.empty(len(order))
+        preferences[1:-1] = (starts[:-1] + starts[1:]) / 2
+        margin = max(abs(p_max), abs(p_min)) * 1e-3 or 1.0
+        preferences[0] = min(p_min, starts[0]) - margin
+        preferences[-1] = max(p_max, starts[-1]) + margin
+        return cls(np.maximum.accumulate(preferences), order, gains)
+
     def sharpest_count(self, low: int, high: int) -> int:
         """The K within low..high after which one more exemplar gains the least by comparison.
 
@@ -178,14 +192,7 @@ def strength_map(similarity: ArrayLike) -> StrengthMap:
     if n == 1:
         return StrengthMap(np.array([p_max]), np.zeros(1, np.int64), np.zeros(0))
     order, gains = greedy_exemplars(s, problem.floor)
-    # where the Kth exemplar begins to pay, K = 2..N; single steps of the heuristic may come out of order
-    starts = np.maximum.accumulate(-gains)
-    preferences = np.empty(n)
-    preferences[1:-1] = (starts[:-1] + starts[1:]) / 2
-    margin = max(abs(p_max), abs(p_min)) * 1e-3 or 1.0
-    preferences[0] = min(p_min, starts[0]) - margin
-    preferences[-1] = max(p_max, starts[-1]) + margin
-    return StrengthMap(np.maximum.accumulate(preferences), order, gains)
+    return StrengthMap.of(order, gains, p_min, p_max)
 
 
 @dataclass(frozen=True)
