@@ -96,7 +96,7 @@ def _pass_rows(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Rows ``start:stop`` of one iteration: new availabilities, then new responsibilities.
 
-    s, a (N, N); r0 (N, N) with weights (before, after), 0 where there is none; scale (before, after), c above;
+    s, a (N, N); r0 (N, N) with weights (before, after), 0 where there is none; scale (before, after), c;
     keep: damping of the availabilities (1 leaves them as they are); preference (N,) the diagonal of s;
     column (N,) = r(k,k) + sum of the positive responsibilities from others; others (N,) that sum alone.
     shift (N,) float64; where, extra (N, H) and used (N,): the entries of x, the last one found last; own

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels.affinity.contract import (
     AffinityResult,
+    FloatArray,
     Messages,
+    Problem,
+    Scan,
     assign,
     best_single,
     check_problem,
     check_similarity,
     row_blocks,
+    scan,
 )
 
 _NARROWEST = 1e-4  # strengths nearer than this are one: less than a thousandth more clusters
@@ -41,7 +46,12 @@ def preference_range(similarity: ArrayLike) -> tuple[float, float]:
     Raises:
         ValueError: not square, empty, NaN or +inf.
     """
-    s = check_problem(similarity, 0.0, 0.5, 1, 1, None, 0).similarity
+    s = check_similarity(similarity)
+    scan(s)
+    return _range(s)
+
+
+def _range(s: FloatArray) -> tuple[float, float]:
     n = len(s)
     if n == 1:
         return 0.0, 0.0
@@ -121,61 +131,6 @@ class StrengthMap:
         return math.log(clusters) / math.log(n) if n > 1 else 0.0
 
 
-def greedy_exemplars(
-    similarity: ArrayLike, floor: float | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose exemplars one by one, each time the one that adds most to the net similarity.
-
-    Time N^2 log N: only rows whose nearest exemplar changed are looked at again.
-
-    Returns:
-        order: (N,) int64, the points in the order chosen.
-        gains: (N-1,) float64, what the 2nd, 3rd, ... Nth adds, without its own preference: the Kth pays
-            from the preference ``-gains[K-2]`` on. Falling but for single steps.
-    """
-    s = check_similarity(similarity)
-    n = len(s)
-    low = -math.inf if floor is None else floor
-
-    def improvement(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(N,) what every candidate would improve these rows by, itself left out."""
-        total = np.zeros(n)
-        for part in row_blocks(len(rows), n, s.itemsize):
-            some = rows[part]
-            block = s[some] - best[some, None].astype(s.dtype)
-            np.maximum(block, 0, out=block)
-            block[np.arange(len(some)), some] = 0
-            total += block.sum(axis=0, dtype=np.float64)
-        return total
-
-    total = np.zeros(n)
-    for rows in row_blocks(n, n, s.itemsize):
-        block = np.maximum(s[rows], s.dtype.type(low))
-        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = 0
-        total += block.sum(axis=0, dtype=np.float64)
-    chosen = int(np.argmax(total))
-    best = np.maximum(s[:, chosen].astype(np.float64), low)
-    free = np.ones(n, bool)
-    free[chosen] = False
-    gain = improvement(np.flatnonzero(free))
-    gains = np.empty(n - 1)
-    order = np.empty(n, np.int64)
-    order[0] = chosen
-    for step in range(n - 1):
-        value = np.where(free, gain - best, -np.inf)
-        chosen = int(np.argmax(value))
-        gains[step] = value[chosen]
-        order[step + 1] = chosen
-        column = np.maximum(s[:, chosen].astype(np.float64), low)
-        free[chosen] = False
-        moved = np.flatnonzero(free & (column > best))
-        touched = np.append(moved, chosen)  # the chosen row no longer follows anybody
-        gain -= improvement(touched)
-        best[moved] = column[moved]
-        gain += improvement(moved)
-    return order, gains
-
-
 def strength_map(similarity: ArrayLike) -> StrengthMap:
     """Read the map from strength to preference off the data; see the module's docstring.
 
@@ -185,12 +140,17 @@ def strength_map(similarity: ArrayLike) -> StrengthMap:
     Raises:
         ValueError: not square, empty, NaN or +inf.
     """
-    problem = check_problem(similarity, 0.0, 0.5, 1, 1, None, 0)
-    s = problem.similarity
-    n = len(s)
-    p_min, p_max = preference_range(s)
-    if n == 1:
+    s = check_similarity(similarity)
+    return _map(s, scan(s))
+
+
+def _map(s: FloatArray, scanned: Scan) -> StrengthMap:
+    problem = check_problem(s, 0.0, 0.5, 1, 1, None, 0, scanned=scanned)
+    p_min, p_max = _range(s)
+    if len(s) == 1:
         return StrengthMap(np.array([p_max]), np.zeros(1, np.int64), np.zeros(0))
+    from kernels.affinity._greedy import greedy_exemplars
+
     order, gains = greedy_exemplars(s, problem.floor)
     return StrengthMap.of(order, gains, p_min, p_max)
 
@@ -262,13 +222,19 @@ def clusters_at(
             warm_start=warm_start, seed=seed, overwrite_warm_start=True, threads=threads,
         )  # fmt: skip
     problem = check_problem(s, p, damping, max_iter, convergence_iter, None, seed)
+    return replace(_end(problem, strength), messages=warm_start, damping=damping)
+
+
+def _end(problem: Problem, strength: float) -> AffinityResult:
+    """Strength 0 (the best single exemplar) or 1 (every point), without a run."""
+    s = problem.similarity
     exemplars = np.arange(len(s)) if strength >= 1 else np.array([best_single(problem)])
     labels = assign(problem, exemplars)
     to = exemplars[labels]
     others = to != np.arange(len(s))
     net = float(np.maximum(s[np.flatnonzero(others), to[others]], problem.floor).sum(dtype=np.float64))
-    net += p * len(exemplars)
-    return AffinityResult(exemplars, labels, 0, True, net, damping, warm_start)
+    net += float(problem.preference[exemplars].sum(dtype=np.float64))
+    return AffinityResult(exemplars, labels, 0, True, net, 0.5, None)
 
 
 def _distance(count: int, low: int, high: int) -> int:
@@ -296,11 +262,64 @@ def search_strength(
     damping. Always ends: at the first count inside, when the two sides touch (the count jumps over the
     range), or after ``max_probes``.
 
+    Args:
+        similarity: (N, N), as for :func:`kernels.affinity.affinity_propagation`.
+        clusters: (min, max), 1 <= min <= max and min <= N. A wider range takes fewer probes.
+        start: clusters to begin at, within the range.
+        strengths: the map of this similarity, where it is known.
+        damping, max_iter, convergence_iter, seed: of every run.
+        max_probes: runs at most. Raising it helps only where runs do not converge.
+        threads: cores to use; None takes all.
+
     Raises:
-        ValueError: min < 1, min > max, min > N, or what the similarity is refused for.
+        ValueError: min < 1, min > max, min > N, a ``start``, ``max_probes`` or ``threads`` out of its range,
+            or what the similarity is refused for.
     """
     s = check_similarity(similarity)
-    n = len(s)
+    _check_range(clusters, len(s), max_probes)
+    scanned = scan(s)
+    strengths = strengths or _map(s, scanned)
+    if len(strengths.order) != len(s):
+        raise ValueError(f"strengths: expected a map of {len(s)} points, got one of {len(strengths.order)}")
+    from kernels.affinity.cpu import Solver
+
+    with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:
+
+        def run(strength: float, damping: float, max_iter: int, warm: Messages | None) -> AffinityResult:
+            p = strengths.preference(strength)
+            if not 0 < strength < 1 or len(s) == 1:
+                problem = check_problem(
+                    s, p, damping, max_iter, convergence_iter, None, seed, scanned=scanned
+                )  # fmt: skip
+                return _end(problem, strength)
+            result = solver.solve(
+                p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
+                go_on=warm is not None,
+            )  # fmt: skip
+            return replace(result, messages=_KEPT)
+
+        return search(
+            len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
+            max_probes=max_probes,
+        )  # fmt: skip
+
+
+# Stands for messages that the solver keeps where they are.
+_KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
+
+
+class Run(Protocol):
+    """One run at a strength, the ends 0 and 1 included, going on from ``warm`` where it is not None.
+
+    ``warm`` is what an earlier result had as its messages; the search does not look into it.
+    """
+
+    def __call__(
+        self, strength: float, damping: float, max_iter: int, warm: Messages | None
+    ) -> AffinityResult: ...
+
+
+def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> None:
     low, high = clusters
     if not 1 <= low <= high:
         raise ValueError(f"clusters: expected 1 <= min <= max, got {low}:{high}")
@@ -308,7 +327,26 @@ def search_strength(
         raise ValueError(f"clusters: expected a minimum of at most {n}, the number of points, got {low}")
     if max_probes < 1:
         raise ValueError(f"max_probes: expected at least 1, got {max_probes}")
-    strengths = strengths or strength_map(s)
+
+
+def search(
+    n: int,
+    strengths: StrengthMap,
+    run: Run,
+    clusters: tuple[int, int],
+    *,
+    start: float | None = None,
+    damping: float = 0.5,
+    max_iter: int = 200,
+    max_probes: int = 25,
+) -> SearchResult:
+    """The search of :func:`search_strength` over n points, whatever does the runs.
+
+    Raises:
+        ValueError: as :func:`search_strength` for the range and ``max_probes``.
+    """
+    _check_range(clusters, n, max_probes)
+    low, high = clusters
     goal = start if start is not None else math.sqrt(low * min(high, n))
     goal = min(max(goal, low), high, n)
 
@@ -320,11 +358,9 @@ def search_strength(
     misses = 0
     strength = strengths.strength_for(goal)
     while len(probes) < max_probes:
-        result = clusters_at(
-            s, strength, strengths, damping=max(damping, 0.9) if misses else damping,
-            max_iter=max_iter * (1 + min(misses, 2)), convergence_iter=convergence_iter,
-            warm_start=messages, seed=seed, threads=threads,
-        )  # fmt: skip
+        result = run(
+            strength, max(damping, 0.9) if misses else damping, max_iter * (1 + min(misses, 2)), messages
+        )
         count = len(result.exemplars)
         probe = Probe(strength, strengths.preference(strength), count, result.converged, result.n_iter)
         probes.append(probe)
@@ -365,7 +401,7 @@ def search_strength(
         nearer = _distance(end.clusters, low, high) < _distance(probe.clusters, low, high)
         if (probe.converged and nearer) or (not probe.converged and low <= end.clusters <= high):
             probe = end
-            result = replace(clusters_at(s, end.strength, strengths, damping=damping), messages=None)
+            result = replace(run(end.strength, damping, max_iter, None), messages=None)
     inside = low <= probe.clusters <= high and probe.converged
     warning = ""
     if not inside:

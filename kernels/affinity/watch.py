@@ -158,10 +158,8 @@ def premature(problem: Problem, exemplars: NDArray[np.int64]) -> bool:
     size = float(np.abs(best).sum(dtype=np.float64))
     free = np.ones(n, bool)
     free[exemplars] = False
+    from kernels.affinity._greedy import loops
+
     gain = p.astype(np.float64) - best
-    for rows in row_blocks(n, n, s.itemsize):
-        block = s[rows] - best[rows, None]
-        np.maximum(block, 0, out=block)
-        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = 0
-        gain += free[rows].astype(s.dtype) @ block  # exemplars follow nobody
+    loops(str(s.dtype))[0](s, np.flatnonzero(free), best, gain)  # exemplars follow nobody
     return bool(gain[free].max() > 0.1 * size)

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernels.affinity import preference_range, search_strength, strength_map
-from kernels.affinity.strength import clusters_at, greedy_exemplars
+from kernels.affinity._greedy import greedy_exemplars
+from kernels.affinity.strength import clusters_at
 from kernels.similarity import negative_squared_distances
 
 
