@@ -182,7 +182,7 @@ def cluster(
     set_: Assignments = None,
     json_: AsJson = False,
 ) -> None:
-    """Cluster again with another range or strength. Segments are not touched."""
+    """Cluster again with another range or strength. Segments are not touched, names are taken over."""
     from stream.cluster_job import cluster as cluster_job
 
     others = [a for a in set_ or [] if not a.startswith("cluster.")]
@@ -195,11 +195,47 @@ def cluster(
     for message in table.meta["messages"]:
         print(message, file=sys.stderr)
     if json_:
-        print(json.dumps(table.meta | {"id": table.id}))
+        about = {key: value for key, value in table.meta.items() if key != "segments"}
+        print(json.dumps(about | {"id": table.id}))
     else:
         meta = table.meta
         counted = _count(meta["clusters"], "cluster")
         print(f"{counted}, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
+
+
+@app.command()
+def name(
+    workdir: Workdir,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NUMBER=NAME]...",
+            help='As in 3=Bunny 5="Frank the squirrel"; 3= removes a name. Without any, names are listed.',
+        ),
+    ] = None,
+    json_: AsJson = False,
+) -> None:
+    """Name characters by their numbers in the report, or list them.
+
+    Two numbers may have one name: they are the same character. Names outlive clustering again.
+    """
+    from stream.names import list_characters, name_characters
+
+    given = dict(_numbered(assignment) for assignment in names or [])
+    found = name_characters(workdir, given) if given else list_characters(workdir)
+    if json_:
+        print(json.dumps([asdict(character) for character in found]))
+        return
+    width = max([len(c.name) for c in found], default=0)
+    for c in found:
+        print(f"{c.number:4}  {c.name or '-':{max(width, 1)}}  {_count(c.crops, 'crop')}")
+
+
+def _numbered(assignment: str) -> tuple[int, str]:
+    number, equals, name = assignment.partition("=")
+    if not equals or not number.strip().isdecimal():
+        raise ConfigError(f"{assignment}: expected NUMBER=NAME, for example 3=Bunny")
+    return int(number), name
 
 
 @app.command()

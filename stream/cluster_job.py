@@ -10,6 +10,7 @@ import numpy as np
 from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig, Config, load_config
 from stream.errors import WorkdirError
+from stream.names import carry_names, cluster_names
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
 
@@ -22,7 +23,7 @@ def cluster(
     config: Config | None = None,
     report: bool = True,
 ) -> ClusterTable:
-    """Cluster the crops of a work folder again, without touching its segments.
+    """Cluster the crops of a work folder again, without touching its segments. Names are taken over.
 
     Args:
         out: the work folder.
@@ -54,8 +55,12 @@ def cluster(
 
 
 def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
-    """Cluster every crop of an open work folder and store the result as its latest clustering."""
-    hashes = {info.notes.get("embedder") for info in folder.segments() if info.crops}
+    """Cluster every crop of an open work folder and store the result as its latest clustering.
+
+    Names that people gave are taken over, see :mod:`stream.names`.
+    """
+    infos = folder.segments()
+    hashes = {info.notes.get("embedder") for info in infos if info.crops}
     if len(hashes) > 1:
         raise WorkdirError(
             f"{folder.path}: its segments were embedded by {len(hashes)} networks, whose vectors cannot"
@@ -67,7 +72,7 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
             f"{folder.path}: no crops to cluster; lower detector.score or crops.min_size and run again"
         )
     tracks = crops.unique_tracks()
-    mixed = len({info.notes.get("settings") for info in folder.segments()}) > 1
+    mixed = len({info.notes.get("settings") for info in infos}) > 1
     found = cluster_embeddings(
         crops.embeddings,
         tracks=tracks,
@@ -78,10 +83,19 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
     )
     table = found.as_table(crops.crop_id)
     table.meta["tracks"] = int(tracks.max()) + 1
+    # what the crops' ids stand for: names are taken over only while it is the same
+    table.meta["segments"] = {f"{i.video}/{i.key}": i.fingerprint[:16] for i in infos if i.crops}
     if mixed:
         table.meta["messages"].append(
             "the folder holds segments made with different detectors or settings;"
             " run all its videos again with one config to compare like with like"
+        )
+    before = cluster_names(folder)
+    lost = sorted(set(before.values()) - set(carry_names(folder, table).values()))
+    if lost:
+        table.meta["messages"].append(
+            f"no cluster takes over the {'name' if len(lost) == 1 else 'names'} {', '.join(lost)}: too few of"
+            " the same crops; clustering as before finds earlier names again"
         )
     folder.write_clusters(table)
     return table

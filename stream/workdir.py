@@ -5,6 +5,7 @@
     run.yaml                        marks the folder, records the last run
     segments/<video>/<key>.parquet  crops of one segment, see stream/store.py
     clusters/<id>.parquet           crop_id, cluster, is_exemplar, similarity
+    review.sqlite                   what people decided: names, see stream/names.py
     quarantine.jsonl                inputs that could not be used, and why
     stats.jsonl                     how long each segment took, and where
     .lock                           held by the one process that writes

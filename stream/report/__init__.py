@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stream.files import atomic_file
+from stream.names import cluster_names
 from stream.report.collect import Limits, collect
 from stream.report.page import render
 from stream.workdir import WorkFolder
@@ -23,7 +24,7 @@ def write_report(
 
     Args:
         folder: an opened work folder, or the path of one.
-        names: names that people gave to clusters, by the number in the cluster file.
+        names: names of clusters, by the number in the cluster file; those that people gave for None.
         limits: how much is shown; the defaults keep the file below about 12 MB.
 
     Raises:
@@ -32,6 +33,8 @@ def write_report(
     if not isinstance(folder, WorkFolder):
         with WorkFolder.open(folder, create=False, write=False) as opened:
             return write_report(opened, names=names, limits=limits)
+    if names is None:
+        names = cluster_names(folder)
     page = render(collect(folder, names, limits)).encode("utf-8")
     path = folder.path / "report.html"
     with atomic_file(path, size=len(page)) as file:

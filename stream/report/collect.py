@@ -15,6 +15,7 @@ from pathlib import PurePath
 import numpy as np
 
 from stream.batches import Array
+from stream.names import character_numbers
 from stream.report.axis import Axis
 from stream.report.data import (
     Cluster,
@@ -61,7 +62,8 @@ def collect(
 
     Args:
         folder: an opened work folder.
-        names: names that people gave, by the cluster's number in the cluster file.
+        names: names that people gave, by the cluster's number in the cluster file. Clusters of one name are
+            shown as one character.
         limits: how much is shown.
 
     Raises:
@@ -107,11 +109,12 @@ def _unclustered(
 
 @dataclass(frozen=True)
 class _Group:
-    """One cluster's rows in the crop table."""
+    """The rows in the crop table of one cluster, or of all clusters of one name."""
 
-    label: int
+    numbers: tuple[int, ...]  # as people see them, see stream.names.character_numbers
     rows: Array  # (n,) int64
     exemplar: int  # row
+    name: str = ""
 
 
 def _clustered(
@@ -123,9 +126,9 @@ def _clustered(
     names: Mapping[int, str],
     limits: Limits,
 ) -> ReportData:
-    similarity, every = _groups(crops, clusters)
-    groups = [g for g in every if len(g.rows) >= base.smallest_shown or g.label in names]
-    shown, folded = _split(groups, names, limits)
+    similarity, every = _groups(crops, clusters, names)
+    groups = [g for g in every if len(g.rows) >= base.smallest_shown or g.name]
+    shown, folded = _split(groups, limits)
     when = axis.when(crops)
     sheets = [_sheet(g, crops, when, limits.sheet) for g in shown]
     small_rows = [g.exemplar for g in folded][: limits.small_pictures]
@@ -146,8 +149,8 @@ def _clustered(
         sheet = [_picture(crops, row, pictures, axis, similarity, group.exemplar) for row in sheets[position]]
         cast.append(
             Cluster(
-                number=position + 1,
-                name=names.get(group.label) or f"Character {position + 1}",
+                number=group.numbers[0],
+                name=group.name or f"Character {group.numbers[0]}",
                 size=len(group.rows),
                 tracks=len(np.unique(unique[group.rows])) if (crops.track[group.rows] >= 0).any() else None,
                 seconds=_seconds(crops, group.rows, axis),
@@ -158,6 +161,8 @@ def _clustered(
                 sheet=tuple(p for p in sheet if p),
                 spans=tuple(all_spans[position]),
                 nearest=nearest.get(position),
+                named=bool(group.name),
+                numbers=group.numbers,
             )
         )
     meta = clusters.meta
@@ -165,8 +170,8 @@ def _clustered(
     converged = meta.get("converged")
     return dataclasses.replace(
         base,
-        clusters=len(every),
-        hidden=len(every) - len(groups),
+        clusters=sum(len(g.numbers) for g in every),
+        hidden=sum(len(g.numbers) for g in every) - sum(len(g.numbers) for g in groups),
         strength=strength,
         converged=converged if isinstance(converged, bool) else None,
         cluster_messages=tuple(text(m) for m in meta.get("messages") or () if m),
@@ -176,14 +181,15 @@ def _clustered(
     )
 
 
-def _groups(crops: CropTable, clusters: ClusterTable) -> tuple[Array, list[_Group]]:
-    """Similarity to the exemplar per crop (NaN: none), and the clusters, largest first."""
+def _groups(crops: CropTable, clusters: ClusterTable, names: Mapping[int, str]) -> tuple[Array, list[_Group]]:
+    """Similarity to the exemplar per crop (NaN: none), and the clusters, largest first, one for each name."""
     row_of = {crop_id: row for row, crop_id in enumerate(crops.crop_id)}
     rows = np.array([row_of.get(crop_id, -1) for crop_id in clusters.crop_id], np.int64)
     similarity = np.full(len(crops), np.nan, np.float32)
     similarity[rows[rows >= 0]] = clusters.similarity[rows >= 0]
     usable = np.flatnonzero((rows >= 0) & (clusters.cluster >= 0))
     usable = usable[np.argsort(clusters.cluster[usable], kind="stable")]
+    numbers = character_numbers(clusters)
     groups = []
     starts = np.flatnonzero(np.diff(clusters.cluster[usable])) + 1
     for part in np.split(usable, starts) if len(usable) else []:
@@ -191,19 +197,31 @@ def _groups(crops: CropTable, clusters: ClusterTable) -> tuple[Array, list[_Grou
         marked = own[clusters.is_exemplar[part]]
         # the exemplar's segment may have been done again since: the most similar crop stands in
         best = marked[0] if len(marked) else own[np.argmax(clusters.similarity[part])]
-        groups.append(_Group(int(clusters.cluster[part[0]]), np.sort(own), int(best)))
-    groups.sort(key=lambda g: (-len(g.rows), g.label))
+        label = int(clusters.cluster[part[0]])
+        groups.append(_Group((numbers[label],), np.sort(own), int(best), names.get(label, "")))
+    groups = _one_for_each_name(sorted(groups, key=lambda g: g.numbers))
+    groups.sort(key=lambda g: (-len(g.rows), g.numbers))
     return similarity, groups
 
 
-def _split(
-    groups: Sequence[_Group], names: Mapping[int, str], limits: Limits
-) -> tuple[list[_Group], list[_Group]]:
+def _one_for_each_name(groups: Sequence[_Group]) -> list[_Group]:
+    """Clusters of one name are one character; the first of them gives number and exemplar."""
+    joined: dict[object, _Group] = {}
+    for group in groups:
+        key = group.name or group.numbers
+        if (first := joined.get(key)) is not None:
+            rows = np.union1d(first.rows, group.rows)
+            group = _Group(first.numbers + group.numbers, rows, first.exemplar, first.name)
+        joined[key] = group
+    return list(joined.values())
+
+
+def _split(groups: Sequence[_Group], limits: Limits) -> tuple[list[_Group], list[_Group]]:
     """Clusters with a card of their own, and those that are folded together."""
-    large = [g for g in groups if len(g.rows) > limits.small_size or g.label in names]
+    large = [g for g in groups if len(g.rows) > limits.small_size or g.name]
     shown = (large or list(groups))[: limits.cast]
-    labels = {g.label for g in shown}
-    return shown, [g for g in groups if g.label not in labels]
+    numbers = {g.numbers for g in shown}
+    return shown, [g for g in groups if g.numbers not in numbers]
 
 
 def _sheet(group: _Group, crops: CropTable, when: Array, count: int) -> list[int]:
@@ -262,13 +280,16 @@ def _resemblance(
     fewest = np.array([max(1, len(f)) for f in frames])
     apart = both <= 0.05 * np.minimum(fewest[:, None], fewest[None, :])
     possible = np.where(apart, cosine, -2)
-    nearest = {a: (int(cosine[a].argmax()) + 1, float(cosine[a].max())) for a in range(len(shown))}
+    nearest = {
+        a: (shown[int(cosine[a].argmax())].numbers[0], float(cosine[a].max())) for a in range(len(shown))
+    }
     first, second = divmod(int(possible.argmax()), len(shown))
     value = float(possible[first, second])
     if value < min(usual[first], usual[second]):
         return None, nearest
     first, second = sorted((first, second))
-    return Hint(first + 1, second + 1, value, int(both[first, second])), nearest
+    one, two = shown[first].numbers[0], shown[second].numbers[0]
+    return Hint(one, two, value, int(both[first, second])), nearest
 
 
 def _centres(folder: WorkFolder, crops: CropTable, shown: Sequence[_Group]) -> tuple[Array, Array]:

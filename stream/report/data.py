@@ -55,9 +55,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One found character."""
+    """One found character: a cluster, or all clusters of one name."""
 
-    number: int  # 1 for the largest; the page's own numbering
+    number: int  # 1 for the largest cluster; of those of one name, the largest's
     name: str
     size: int  # crops
     tracks: int | None
@@ -69,13 +69,15 @@ class Cluster:
     sheet: tuple[Picture, ...]  # in time order
     spans: tuple[Span, ...]  # in time order
     nearest: tuple[int, float] | None = None  # the most similar other cluster: its number, cosine
+    named: bool = False  # a person gave the name
+    numbers: tuple[int, ...] = ()  # of all its clusters, ``number`` first
 
 
 @dataclass(frozen=True)
 class Hint:
     """Two clusters that may be one character. ``together`` counts the frames that show both."""
 
-    first: int  # cluster number
+    first: int  # a cluster's number
     second: int
     similarity: float
     together: int

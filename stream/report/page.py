@@ -65,7 +65,12 @@ def _part(name: str) -> str:
 
 def _headline(data: ReportData) -> str:
     if data.cast:
-        return count(len(data.cast), "character")
+        # a cluster is a character only when a person says so: most have two or three
+        named = sum(c.named for c in data.cast)
+        unnamed = len(data.cast) - named
+        if not named:
+            return count(unnamed, "cluster")
+        return count(named, "character") + (f", {count(unnamed, 'unnamed cluster')}" if unnamed else "")
     if data.crops and data.clusters is None:
         return count(data.crops, "crop") + ", not clustered"
     return "No characters to show" if data.crops else "No characters found"
@@ -122,7 +127,7 @@ def _lineup(data: ReportData) -> str:
         return ""
     shown = len(data.cast) if len(data.cast) <= _LINE_UP + 1 else _LINE_UP
     faces = [
-        f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{_hue(c.number - 1)}">'
+        f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{_hue(c)}">'
         f"{_icon(c)}</a>"
         for c in data.cast[:shown]
     ]
@@ -151,9 +156,31 @@ def _lead(data: ReportData) -> str:
     return lead
 
 
-def _hue(position: int) -> str:
+def _hue(cluster: Cluster) -> str:
     """The golden angle keeps neighbours apart, however many there are."""
-    return f"--h:{(258 + 137.508 * position) % 360:.0f}"
+    return f"--h:{(258 + 137.508 * (cluster.number - 1)) % 360:.0f}"
+
+
+def _numbered(data: ReportData, number: int) -> Cluster:
+    return next(c for c in data.cast if c.number == number)
+
+
+def _facts(c: Cluster, data: ReportData) -> list[str]:
+    """Crops, tracks, videos, and which clusters a name stands for."""
+    facts = [count(c.size, "crop")]
+    if c.tracks is not None:
+        facts.append(count(c.tracks, "track"))
+    if len(data.videos) > 1:
+        facts.append(count(c.videos, "video"))
+    if c.named:
+        facts.append(f"cluster{'s' if len(c.numbers) > 1 else ''} {_listed(c.numbers)}")
+    return facts
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    """``3``, ``3 and 5``, ``3, 5 and 8``."""
+    words = [str(n) for n in numbers]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _img(picture: Picture, alt: str, extra: str = "") -> str:
@@ -173,24 +200,20 @@ def _where(data: ReportData, picture: Picture) -> str:
 
 def _cast(data: ReportData) -> str:
     cards = []
-    for position, c in enumerate(data.cast):
+    for c in data.cast:
         shown, unit = _on_screen(c, data)
-        facts = [count(c.size, "crop")]
-        if c.tracks is not None:
-            facts.append(count(c.tracks, "track"))
-        if len(data.videos) > 1:
-            facts.append(count(c.videos, "video"))
         portrait = (
             _img(c.exemplar, f"Exemplar of {c.name}, {_where(data, c.exemplar)}")
             if c.exemplar
             else '<span class="no-picture">no picture</span>'
         )
         cards.append(
-            f'<li style="{_hue(position)}"><a class="card" href="#character-{c.number}">'
+            f'<li style="{_hue(c)}"><a class="card" href="#character-{c.number}">'
             f'<span class="portrait">{portrait}</span>'
             f'<span class="card-text"><strong>{esc(c.name)}</strong>'
             f'<span class="on-screen">{shown} <small>{unit}</small></span>'
-            f'<span class="facts">{esc(" · ".join(facts))}</span>{_lane_svg(c, data, "mini")}</span></a></li>'
+            f'<span class="facts">{esc(" · ".join(_facts(c, data)))}</span>'
+            f"{_lane_svg(c, data, 'mini')}</span></a></li>"
         )
     intro = (
         "The picture is the cluster’s exemplar: the crop that stands for all others. Open one to see them."
@@ -204,7 +227,7 @@ def _cast(data: ReportData) -> str:
 def _hint(data: ReportData) -> str:
     if data.hint is None:
         return ""
-    one, two = data.cast[data.hint.first - 1], data.cast[data.hint.second - 1]
+    one, two = _numbered(data, data.hint.first), _numbered(data, data.hint.second)
     both = (
         "They are never seen in one frame."
         if not data.hint.together
@@ -220,7 +243,7 @@ def _hint(data: ReportData) -> str:
 
 def _chip(cluster: Cluster) -> str:
     return (
-        f'<a class="chip" style="{_hue(cluster.number - 1)}" href="#character-{cluster.number}">'
+        f'<a class="chip" style="{_hue(cluster)}" href="#character-{cluster.number}">'
         f"{_icon(cluster)}{esc(cluster.name)}</a>"
     )
 
@@ -276,11 +299,11 @@ def _lane_words(cluster: Cluster, data: ReportData, video: VideoInfo | None) -> 
 
 def _timeline(data: ReportData) -> str:
     lanes = "".join(
-        f'<li class="lane" style="{_hue(i)}" data-number="{c.number}" data-name="{esc(c.name)}">'
+        f'<li class="lane" style="{_hue(c)}" data-number="{c.number}" data-name="{esc(c.name)}">'
         f'<a class="lane-name" href="#character-{c.number}">{_icon(c)}<span>{esc(c.name)}</span></a>'
         f'<div class="track" tabindex="0" role="group" aria-label="{esc(c.name)}: arrow keys go from one'
         f' appearance to the next">{_lane_svg(c, data, "wide")}</div></li>'
-        for i, c in enumerate(data.cast)
+        for c in data.cast
     )
     options = '<option value="-1">All videos, end to end</option>' + "".join(
         f'<option value="{i}">{esc(v.name)}</option>' for i, v in enumerate(data.videos)
@@ -350,15 +373,11 @@ def _small(data: ReportData) -> str:
 
 def _sheets(data: ReportData) -> str:
     sheets = []
-    for i, c in enumerate(data.cast):
-        facts = [" ".join(_on_screen(c, data)), count(c.size, "crop")]
-        if c.tracks is not None:
-            facts.append(count(c.tracks, "track"))
-        if len(data.videos) > 1:
-            facts.append(count(c.videos, "video"))
+    for c in data.cast:
+        facts = [" ".join(_on_screen(c, data)), *_facts(c, data)]
         near = ""
         if c.nearest:
-            other = data.cast[c.nearest[0] - 1]
+            other = _numbered(data, c.nearest[0])
             near = (
                 f'<p class="near">Looks most like {_chip(other)}'
                 f" <small>similarity {c.nearest[1]:.2f}</small></p>"
@@ -375,7 +394,7 @@ def _sheets(data: ReportData) -> str:
             else ""
         )
         sheets.append(
-            f'<article class="sheet" id="character-{c.number}" style="{_hue(i)}" tabindex="-1"'
+            f'<article class="sheet" id="character-{c.number}" style="{_hue(c)}" tabindex="-1"'
             f' aria-label="{esc(c.name)}">{stage}<div class="sheet-main"><h3>{esc(c.name)}</h3>'
             f'<p class="facts">{esc(" · ".join(facts))}</p>{near}{_own_lanes(c, data)}'
             f"<h4>{shown}</h4>{_shots(data, c.name, c.sheet)}</div></article>"

@@ -97,7 +97,7 @@ def test_a_full_report_says_everything(write_folder: Callable[..., Any], episode
     assert path == made.path / "report.html"
     _, page = _read(path)
     for words in (
-        "3 characters",
+        "3 clusters",
         "21 November 2026, 07:12 UTC",
         "25.3×",
         "0.432",
