@@ -20,7 +20,7 @@ def test_they_are_the_nearest(n: int, count: int, threads: int | None, monkeypat
     np.fill_diagonal(s, -np.inf)
     want = np.sort(np.argsort(-s, axis=1)[:, :count], axis=1)
     assert np.array_equal(found.index, want)
-    assert found.similarity == pytest.approx(np.take_along_axis(s, want, 1), rel=1e-4, abs=1e-4)
+    np.testing.assert_allclose(found.similarity, np.take_along_axis(s, want, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_duplicates_are_neighbours_and_a_point_is_not_its_own():
