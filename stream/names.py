@@ -168,9 +168,14 @@ class NameStore:
 
     def _ours(self, base: sqlite3.Connection) -> bool:
         """Whether the schema is there; False: the file is empty."""
+        alone = not base.in_transaction
+        if alone:
+            base.execute("BEGIN")  # or another process could make the schema between the questions
+        (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (owner,) = base.execute("PRAGMA application_id").fetchone()
         (found,) = base.execute("PRAGMA user_version").fetchone()
-        (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if alone:
+            base.execute("COMMIT")
         if owner != _APPLICATION and tables:
             raise WorkdirError(
                 f"{self.path}: expected what celstream keeps of a review, found another database; "

@@ -19,7 +19,9 @@ def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize("command", ["run", "cluster", "name", "report", "evaluate", "demo", "doctor", "models"])
+@pytest.mark.parametrize(
+    "command", ["run", "cluster", "name", "report", "evaluate", "demo", "doctor", "models"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     answer = celstream(command, "--help")
     assert answer.returncode == 0
