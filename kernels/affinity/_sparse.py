@@ -13,12 +13,15 @@ from kernels.compiled import compiled
 
 
 def _pass_rows(  # type: ignore[no-untyped-def]
-    index, s, r, a, preference, weight, column, others, own_r, own_a, keep, damping, start, stop, total
-):
+    index, s, a, preference, weight, column, others, own_r, own_a, scale, shift, where, extra, used,
+    keep, damping, start, stop, x, total,
+):  # fmt: skip
     """Rows ``start:stop`` of one iteration over neighbour lists: availabilities, then responsibilities.
 
-    index, s, r, a (N, M); weight (N,) multiplies the similarities of a row; preference, column, others,
-    own_r, own_a (N,) as in ``_fused``; total (N,) float64 receives these rows' positive responsibilities.
+    index, s, a (N, M); weight (N,) multiplies the similarities of a row; preference, column, others,
+    own_r, own_a (N,) as in ``_fused``. The responsibilities are not stored: scale (before, after), shift (N,)
+    float64, and a list (N, L) of places and what is theirs on top, as ``sparse.py`` explains. x (M,)
+    zeros, left so; total (N,) float64 receives these rows' positive responsibilities.
     """
     zero = np.float32(0)
     fresh_a = np.float32(1) - keep
@@ -27,29 +30,58 @@ def _pass_rows(  # type: ignore[no-untyped-def]
     for k in range(total.shape[0]):
         total[k] = 0.0
     for i in range(start, stop):
-        ni, si, ri, ai = index[i], s[i], r[i], a[i]
-        w_i = weight[i]
+        ni, si, ai = index[i], s[i], a[i]
+        count = used[i]
+        for e in range(count):
+            x[where[i, e]] = extra[i, e]
+        c = scale[0] * weight[i]
+        base = np.float32(shift[i])
         mine = keep * own_a[i] + fresh_a * others[i]
         own_a[i] = mine
         first = mine + preference[i]
         second = np.float32(-np.inf)
         at = -1
         for m in range(width):
-            v = keep * ai[m] + fresh_a * min(column[ni[m]] - max(ri[m], zero), zero)
+            r = c * si[m] - base + x[m]
+            v = keep * ai[m] + fresh_a * min(column[ni[m]] - max(r, zero), zero)
             ai[m] = v
-            w = v + w_i * si[m]
+            w = v + weight[i] * si[m]
             if w > first:
                 second = first
                 first = w
                 at = m
             elif w > second:
                 second = w
+        shift[i] = damping * shift[i] + fresh_r * first
+        base = np.float32(shift[i])
+        kept = 0
+        lead = fresh_r * (first - second)  # the largest is measured against the second largest
+        for e in range(count):
+            m = where[i, e]
+            v = damping * extra[i, e]
+            if m == at:
+                v += lead
+                lead = zero
+            x[m] = v
+            if v > np.float32(3e-8) * abs(base):  # what no longer shows in float32 is forgotten
+                where[i, kept] = m
+                extra[i, kept] = v
+                kept += 1
+            else:
+                x[m] = zero
+        if at >= 0 and lead > zero:
+            where[i, kept] = at
+            extra[i, kept] = lead
+            x[at] = lead
+            kept += 1
+        used[i] = kept
+        c = scale[1] * weight[i]
         for m in range(width):
-            best = second if m == at else first
-            v = damping * ri[m] + fresh_r * (w_i * si[m] - best)
-            ri[m] = v
-            if v > zero:
-                total[ni[m]] += v
+            r = c * si[m] - base + x[m]
+            if r > zero:
+                total[ni[m]] += r
+        for e in range(kept):
+            x[where[i, e]] = zero
         own_r[i] = damping * own_r[i] + fresh_r * (preference[i] - (second if at < 0 else first))
 
 
@@ -83,7 +115,11 @@ def kernels() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any
     f, n = t.float32, t.int64
     near, fixed = t.Array(t.int32, 2, "C"), t.Array(f, 2, "C")
     vector, sums, rows = t.Array(f, 1, "C"), t.Array(t.float64, 1, "C"), t.Array(t.int64, 1, "C")
-    one = t.void(near, fixed, fixed, fixed, vector, vector, vector, vector, vector, vector, f, f, n, n, sums)
+    counts, scale = t.Array(t.int32, 1, "C"), t.UniTuple(f, 2)
+    one = t.void(
+        near, fixed, fixed, vector, vector, vector, vector, vector, vector, scale, sums, near, fixed, counts,
+        f, f, n, n, vector, sums,
+    )  # fmt: skip
     return (
         compiled(_pass_rows, one),
         compiled(_gain_rows, t.void(near, fixed, vector, sums, sums, rows, sums)),

@@ -6,8 +6,10 @@ equations, the damping and the last step are those of :mod:`kernels.affinity.cpu
 as those of all pairs once M is some ten times an average cluster (see :func:`neighbours_for`), because then
 every point lists the exemplar it would choose, and those it would choose next.
 
-Memory: 16 N M bytes (index, similarity, responsibility, availability) in place of 12 N^2. An iteration reads
-16 N M bytes and writes 8 N M.
+Responsibilities are not stored. Damped from zero they are sums of s(i,k) - max, and the max is the row's
+largest for all k but the largest itself: r(i,k) = c s(i,k) - shift_i, plus something at the few places that
+were the row's largest lately. So the memory is 12 N M bytes (index, similarity, availability), and an
+iteration reads as much and writes 4 N M.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,25 +47,6 @@ def neighbours_for(points: int, clusters: float, per_cluster: float = ENOUGH) ->
     return min(points - 1, max(32, math.ceil(per_cluster * points / clusters)))
 
 
-@dataclass
-class SparseMessages:
-    """Responsibilities and availabilities of all listed pairs (N, M), and of every point to itself (N,)."""
-
-    responsibility: Floats
-    availability: Floats
-    own_responsibility: Floats
-    own_availability: Floats
-
-    @classmethod
-    def zeros(cls, n: int, width: int) -> SparseMessages:
-        pairs, single = (n, width), (n,)
-        return cls(*(np.zeros(shape, np.float32) for shape in (pairs, pairs, single, single)))
-
-    def clear(self) -> None:
-        for array in vars(self).values():
-            array.fill(0)
-
-
 class SparseProblem:
     """Points x (N, D) with weights (N,) and their neighbours: s(i,k) = -w_i ||x_i - x_k||^2, for listed k.
 
@@ -88,6 +71,7 @@ class SparseProblem:
             raise ValueError(f"weights: expected {n} positive numbers, got shape {self.weights.shape}")
         self.neighbours = neighbours
         self.threads = thread_count(threads)
+        self.typical = float(-neighbours.similarity.mean(dtype=np.float64) * self.weights.mean())
 
     def __len__(self) -> int:
         return len(self.points)
@@ -131,37 +115,7 @@ class SparseProblem:
         """The best only exemplar."""
         return int(self.medoids(np.zeros(len(self), np.int64), 1)[0])
 
-    def run(
-        self,
-        preference: float,
-        *,
-        damping: float = 0.5,
-        max_iter: int = 200,
-        convergence_iter: int = 15,
-        warm_start: SparseMessages | None = None,
-        seed: int = 0,
-    ) -> tuple[AffinityResult, SparseMessages]:
-        """Affinity propagation at a preference; parameters as :func:`kernels.affinity.affinity_propagation`.
-
-        ``warm_start`` is used up: its memory becomes that of the messages returned.
-        """
-        n = len(self)
-        messages = warm_start or SparseMessages.zeros(*self.neighbours.index.shape)
-        noise = np.random.default_rng(seed).uniform(-1.0, 1.0, n)
-        size = max(abs(preference), float(-self.neighbours.similarity.mean() * self.weights.mean()))
-        perturbed = (preference + PERTURBATION["float32"] * size * noise).astype(np.float32)
-        watch = Watch(n, damping, convergence_iter, _Judge(self, perturbed, preference))
-        converged = False
-        with ThreadPoolExecutor(self.threads) as pool:
-            passes = _Passes(self, messages, perturbed, pool)
-            while watch.n_iter < max_iter and not converged:
-                if watch.restart:
-                    messages.clear()
-                    passes.begin()
-                converged = watch.update(passes.iterate(watch.damping))
-        return self._finish(preference, watch, converged, damping), messages
-
-    def _finish(self, preference: float, watch: Watch, converged: bool, asked: float) -> AffinityResult:
+    def finish(self, preference: float, watch: Watch, converged: bool, asked: float) -> AffinityResult:
         """Assign, pick each cluster's exemplar anew, assign again; an empty set becomes the best single."""
         found = np.flatnonzero(watch.exemplars)
         empty = not len(found)
@@ -174,47 +128,99 @@ class SparseProblem:
         return AffinityResult(found, labels, watch.n_iter, converged, net, watch.damping, None, warning)
 
 
-class _Passes:
-    """The state between two passes, and the work of one."""
+class SparseSolver:
+    """Affinity propagation over one problem, at one preference after the other; see
+    :class:`kernels.affinity.cpu.Solver`. Use it in a ``with`` statement.
 
-    def __init__(
-        self, problem: SparseProblem, messages: SparseMessages, preference: Floats, pool: ThreadPoolExecutor
-    ) -> None:
+    Args:
+        seed: of the perturbation that breaks ties.
+    """
+
+    def __init__(self, problem: SparseProblem, *, seed: int = 0) -> None:
         from kernels.affinity._sparse import kernels
 
-        n = len(problem)
-        self.problem, self.messages, self.preference, self.pool = problem, messages, preference, pool
-        self.pass_rows = kernels()[0]
+        n, width = problem.neighbours.index.shape
+        self.problem, self.seed = problem, seed
+        self._kernel = kernels()[0]
+        self._pool = ThreadPoolExecutor(problem.threads)
         bounds = np.linspace(0, n, min(n, _PARTS) + 1).astype(int).tolist()
-        self.parts = list(itertools.pairwise(bounds))
-        self.sums = np.empty((len(self.parts), n), np.float64)
-        self.begin()
+        self._parts = list(itertools.pairwise(bounds))
+        self._sums = np.empty((len(self._parts), n), np.float64)
+        self._zeros = np.zeros((len(self._parts), width), np.float32)
+        self._availability = np.zeros((n, width), np.float32)
+        self._begin()
 
-    def begin(self) -> None:
-        """Before the first pass: the availabilities are taken as they are."""
-        self.others = np.zeros(len(self.problem), np.float32)
-        self.column = np.zeros(len(self.problem), np.float32)
-        self.keep = np.float32(1)
+    def __enter__(self) -> SparseSolver:
+        return self
 
-    def iterate(self, damping: float) -> NDArray[np.bool_]:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+
+    def _begin(self) -> None:
+        """Forget all messages."""
+        n = len(self.problem)
+        self._availability.fill(0)
+        self._own_a, self._own_r = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        self._others, self._column = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        self._shift = np.zeros(n, np.float64)
+        self._where, self._extra = np.zeros((n, 8), np.int32), np.zeros((n, 8), np.float32)
+        self._used = np.zeros(n, np.int32)
+        self._scale = np.float32(0)
+        self._keep = np.float32(1)  # the first pass takes the availabilities as they are
+
+    def _iterate(self, damping: float, preference: Floats) -> NDArray[np.bool_]:
         """One iteration; the (N,) flags a(k,k) + r(k,k) > 0 after it."""
-        d = np.float32(damping)
-        near, m = self.problem.neighbours, self.messages
+        if int(self._used.max()) == self._where.shape[1]:  # a pass adds at most one place to a row
+            more = ((0, 0), (0, self._where.shape[1]))
+            self._where, self._extra = np.pad(self._where, more), np.pad(self._extra, more)
+        d, near = np.float32(damping), self.problem.neighbours
+        scale = self._scale, d * self._scale + (np.float32(1) - d)
 
         def rows(part: int) -> None:
-            self.pass_rows(
-                near.index, near.similarity, m.responsibility, m.availability, self.preference,
-                self.problem.weights, self.column, self.others, m.own_responsibility, m.own_availability,
-                self.keep, d, *self.parts[part], self.sums[part],
+            self._kernel(
+                near.index, near.similarity, self._availability, preference, self.problem.weights,
+                self._column, self._others, self._own_r, self._own_a, scale, self._shift, self._where,
+                self._extra, self._used, self._keep, d, *self._parts[part], self._zeros[part],
+                self._sums[part],
             )  # fmt: skip
 
-        list(self.pool.map(rows, range(len(self.parts))))
-        others = self.sums.sum(axis=0)
-        self.keep = d
-        self.others = others.astype(np.float32)
-        self.column = (others + m.own_responsibility).astype(np.float32)
-        own = d * m.own_availability + (np.float32(1) - d) * self.others  # as the next pass will have it
-        return own + m.own_responsibility > 0
+        list(self._pool.map(rows, range(len(self._parts))))
+        self._scale, self._keep = scale[1], d
+        others = self._sums.sum(axis=0)
+        self._others = others.astype(np.float32)
+        self._column = (others + self._own_r).astype(np.float32)
+        own = d * self._own_a + (np.float32(1) - d) * self._others  # as the next pass will have it
+        return own + self._own_r > 0
+
+    def solve(
+        self,
+        preference: float,
+        *,
+        damping: float = 0.5,
+        max_iter: int = 200,
+        convergence_iter: int = 15,
+        go_on: bool = False,
+    ) -> AffinityResult:
+        """One run; parameters as :func:`kernels.affinity.affinity_propagation`.
+
+        Args beyond it:
+            go_on: start from the last run's messages, if there was one.
+        """
+        n = len(self.problem)
+        if not go_on:
+            self._begin()
+        noise = np.random.default_rng(self.seed).uniform(-1.0, 1.0, n)
+        size = max(abs(preference), self.problem.typical)
+        perturbed = (preference + PERTURBATION["float32"] * size * noise).astype(np.float32)
+        watch = Watch(n, damping, convergence_iter, _Judge(self.problem, perturbed, preference))
+        converged = False
+        while watch.n_iter < max_iter and not converged:
+            if watch.restart:
+                self._begin()
+            converged = watch.update(self._iterate(watch.damping, perturbed))
+        return self.problem.finish(preference, watch, converged, damping)
 
 
 class _Judge:
