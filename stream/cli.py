@@ -157,7 +157,10 @@ def _count(number: int, noun: str) -> str:
 
 def _sentence(s: dict[str, Any]) -> str:
     if s["interrupted"]:
-        return f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on."
+        return (
+            f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on, "
+            f"or `celstream cluster {s['out']}` to group what is there."
+        )
     lines = [
         f"{_count(s['clusters'], 'character')} from {_count(s['crops'], 'crop')}"
         f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"

@@ -83,6 +83,8 @@ class Pipeline:
         stations: in order; each takes what the one before returns.
         queue_size: batches that may wait between two stations. Raising it smooths out uneven batches and
             takes that many more batches of memory per queue.
+        ends_itself: says of a segment that its decoding ends soon after a stop, and that it is whole then
+            (live streams): such a segment is delivered.
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class Pipeline:
         stations: Sequence[Station],
         *,
         queue_size: int = 2,
+        ends_itself: Callable[[Segment], bool] = lambda _: False,
     ) -> None:
         if queue_size < 1:
             raise ValueError(f"queue_size: expected at least 1, got {queue_size}")
         self._decode = decode
         self._stations = tuple(stations)
+        self._ends_itself = ends_itself
         self._queues: list[queue.Queue[Any]] = [queue.Queue(queue_size) for _ in range(len(stations) + 1)]
         self._aborted = threading.Event()
         self._stopping = threading.Event()
@@ -154,7 +158,7 @@ class Pipeline:
             try:
                 batches = self._decode(segment)
                 while (batch := self._timed("decode", segment, next, batches, None)) is not None:
-                    if self._stopping.is_set() or id(segment) in self._failed:
+                    if self._cut(segment) or id(segment) in self._failed:
                         break
                     self._put(out, _Item(segment, batch))
             except _Abort:
@@ -165,10 +169,13 @@ class Pipeline:
                 close = getattr(batches, "close", None)
                 if close is not None:
                     close()
-            if self._stopping.is_set():
+            if self._cut(segment):
                 break  # an unfinished segment has no end marker and is never delivered
             self._put(out, _End(segment, error, "decode" if error else ""))
         self._put(out, None)
+
+    def _cut(self, segment: Segment) -> bool:
+        return self._stopping.is_set() and not self._ends_itself(segment)
 
     def _work(self, position: int, station: Station) -> None:
         source, out = self._queues[position], self._queues[position + 1]

@@ -26,6 +26,7 @@ from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.cluster_job import cluster_folder
 from stream.config import Config, load_config
 from stream.errors import CelstreamError, SourceError
+from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
@@ -125,6 +126,10 @@ class _Run:
         self.notes: list[str] = []
         self.defects = 0
         self.tallies: dict[str, _Tally] = {}
+        self.marks: dict[str, str] = {}  # video name -> fingerprint of its segments
+        self.live: dict[str, LiveSource] = {}  # video name -> its connection
+        self.recorded: list[Segment] = []  # of live streams
+        self.names: dict[str, str] = {}  # video name -> its URI, in this run
         self.clustering = StationStats("cluster")
         self.video_seconds = 0.0
         self._pipeline: Pipeline | None = None
@@ -146,8 +151,12 @@ class _Run:
         try:
             segments = self._plan(inputs)
             stations.check([segment.video for segment in segments])
+            live = [segment.video for segment in segments if is_live(segment)]
+            segments = [segment for segment in segments if not is_live(segment)]
             todo = self._todo(segments, stations)
-            self._stream(todo, stations)
+            self._stream(todo, live, stations)
+            segments += self.recorded
+            todo += self.recorded
         finally:
             stations.close()
         release_memory()
@@ -182,12 +191,17 @@ class _Run:
         from stream.sources import find_videos, plan_segments
 
         segments: list[Segment] = []
-        for video in find_videos(inputs, on_bad=lambda uri, reason: self._quarantine(uri, reason, "open")):
+        for found in find_videos(inputs, on_bad=lambda uri, reason: self._quarantine(uri, reason, "open")):
+            video = self._named(found)
             try:
-                parts = plan_segments(self._named(video), self.config.segment_seconds, self.config.interval)
+                parts = plan_segments(video, self.config.segment_seconds, self.config.interval)
             except SourceError as error:
                 self._quarantine(video.uri, str(error), "plan")
                 continue
+            if is_live(parts[0]):
+                video = self._recording(video)
+                parts = [dataclasses.replace(parts[0], video=video)]
+            self.names[video.name] = video.uri
             segments += parts
             self.folder.clear_quarantine(video.uri)
         return segments
@@ -200,20 +214,30 @@ class _Run:
         suffix = hashlib.sha256(video.uri.encode()).hexdigest()[:6]
         return dataclasses.replace(video, name=f"{video.name}-{suffix}")
 
-    def _todo(self, segments: Sequence[Segment], stations: Any) -> list[tuple[Segment, str]]:
+    def _recording(self, video: Video) -> Video:
+        """A name that no earlier recording has: what a live stream sends now is not what it sent then."""
+        name, number = video.name, 1
+        while name in self.names or self.folder.uri_of(name) is not None:
+            number += 1
+            name = f"{video.name}-{number}"
+        if name != video.name:
+            self._note(
+                f"{video.uri}: a live stream, recorded as {name}: {video.name} is an earlier recording"
+            )
+        return dataclasses.replace(video, name=name)
+
+    def _todo(self, segments: Sequence[Segment], stations: Any) -> list[Segment]:
+        for segment in segments:
+            self._mark(segment.video, stations)
+        return [s for s in segments if not self.folder.has_segment(s, self.marks[s.video.name])]
+
+    def _mark(self, video: Video, stations: Any) -> None:
+        """Note what the segments of a video follow from, once."""
         from stream.stations import row_settings
 
-        settings = row_settings(self.config)
-        hashes = stations.model_hashes
-        marks: dict[str, str] = {}
-        todo = []
-        for segment in segments:
-            name = segment.video.name
-            if name not in marks:
-                marks[name] = fingerprint(segment.video, settings, hashes, VERSION)
-            if not self.folder.has_segment(segment, marks[name]):
-                todo.append((segment, marks[name]))
-        return todo
+        if video.name not in self.marks:
+            settings = row_settings(self.config)
+            self.marks[video.name] = fingerprint(video, settings, stations.model_hashes, VERSION)
 
     def _settings_mark(self, stations: Any) -> str:
         """Short identity of settings and networks, whatever the video: segments that compare."""
@@ -224,29 +248,47 @@ class _Run:
 
     # --- streaming ---
 
-    def _stream(self, todo: Sequence[tuple[Segment, str]], stations: Any) -> None:
-        marks = {_id(segment): mark for segment, mark in todo}
-        known_s = sum(_length(segment) for segment, _ in todo)
+    def _stream(self, todo: Sequence[Segment], live: Sequence[Video], stations: Any) -> None:
+        """Work on what there is to do, then on live streams, one after the other, until they end."""
+        known_s = sum(_length(segment) for segment in todo)
         detect, crop, embed = stations.order
         self._pipeline = Pipeline(
             self._decode,
             (_CountedDetector(detect, self.tallies), crop, embed),
             queue_size=self.config.queue_size,
+            ends_itself=lambda segment: segment.video.name in self.live,
         )
+        for video in live:
+            self._mark(video, stations)
+            self.live[video.name] = LiveSource(video, self.config, self._stopped)
+
+        def every() -> Iterator[Segment]:
+            yield from todo
+            for source in self.live.values():
+                yield from source.segments()
+                source.close()
+
         if self._stopped.is_set():
             self._pipeline.stop()
-        self.progress.begin(len(todo), known_s)
+        self.progress.begin(len(todo) + len(live), known_s)
         try:
-            for result in self._pipeline.run(segment for segment, _ in todo):
-                self._finish(result, marks[_id(result.segment)], stations)
+            for result in self._pipeline.run(every()):
+                self._finish(result, stations)
         finally:
+            for source in self.live.values():
+                source.close()
             self.progress.end()
 
     def _decode(self, segment: Segment) -> Iterator[FrameBatch]:
         from stream.decode import decode_segment
 
         tally = self.tallies[_id(segment)] = _Tally(reached_s=segment.start_s)
-        with contextlib.closing(decode_segment(segment, self.config, note=tally.notes.append)) as batches:
+        source = self.live.get(segment.video.name)
+        if source is not None:
+            decoding = source.decode(segment, tally.notes.append)
+        else:
+            decoding = decode_segment(segment, self.config, note=tally.notes.append)
+        with contextlib.closing(decoding) as batches:
             for batch in batches:
                 frames = FrameTable.of(batch)
                 tally.frames.append(frames)
@@ -255,13 +297,20 @@ class _Run:
                 tally.reached_s = reached
                 yield batch
 
-    def _finish(self, result: SegmentResult, mark: str, stations: Any) -> None:
+    def _finish(self, result: SegmentResult, stations: Any) -> None:
         """Write a whole segment, or quarantine its video with the reason."""
         segment, tally = result.segment, self.tallies.pop(_id(result.segment), _Tally())
         where = f"{segment.video.uri} from {segment.start_s:.1f} s" if segment.start_s else segment.video.uri
         if result.error is not None:
             self._fail(segment, result, where)
             return
+        if segment.video.name in self.live:
+            if not tally.frames:
+                return  # stopped before anything came
+            # it may have been stopped, or fallen silent, before its border
+            end = min(segment.end_s, tally.reached_s + self.config.interval)
+            segment = dataclasses.replace(segment, end_s=end)
+            self.recorded.append(segment)
         began = time.perf_counter()
         rows = SegmentRows.from_batches(result.batches, stations.embed.dim)
         rows = rows.with_tracks(_tracks(rows, self.config))
@@ -276,7 +325,7 @@ class _Run:
         }
         self.folder.write_segment(
             segment,
-            mark,
+            self.marks[segment.video.name],
             rows,
             frames=frames,
             notes=notes,

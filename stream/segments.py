@@ -26,8 +26,8 @@ def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> li
     segments, segments are longer. Images are cut by their number, one a second.
 
     Transport and program streams are read through once, because their own clocks cannot be trusted to find a
-    place again; everything else is asked for its keyframes near each border. A live stream, or one that
-    cannot seek, is one segment without an end.
+    place again; everything else is asked for its keyframes near each border. A file that cannot seek is one
+    segment. A live stream is one without an end, cut as it comes: see :mod:`stream.live`.
 
     Args:
         segment_seconds: aimed at. Raising it makes fewer, longer segments.

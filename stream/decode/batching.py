@@ -15,7 +15,7 @@ from stream.decode.images import image_frames
 from stream.decode.packets import reason
 from stream.decode.pictures import Painter
 from stream.decode.plan import plan_decode
-from stream.decode.pyav import sampled_frames
+from stream.decode.pyav import Taken, sampled_frames
 from stream.decode.scan import BLOCK, Scan
 from stream.errors import SourceError
 
@@ -30,7 +30,11 @@ def _silent(_: str) -> None:
 
 
 def decode_segment(
-    segment: Segment, config: Config, *, note: Callable[[str], None] = _silent
+    segment: Segment,
+    config: Config,
+    *,
+    note: Callable[[str], None] = _silent,
+    frames: Generator[Taken, None, None] | None = None,
 ) -> Generator[FrameBatch, None, None]:
     """Decode the sampled frames of a segment, in batches of at most ``config.batch_size`` pictures.
 
@@ -41,6 +45,7 @@ def decode_segment(
         segment: from :func:`stream.sources.plan_segments`.
         config: ``interval``, ``sampling``, ``batch_size``, ``held``, ``shot`` and ``threads`` are used.
         note: called with a sentence for each thing that was damaged or worked around.
+        frames: those of the segment, in order, where they are decoded already (a live stream).
 
     Raises:
         SourceError: nothing of the segment can be decoded although something should be there.
@@ -52,7 +57,9 @@ def decode_segment(
         note(text)
 
     batches = (
-        _images(segment, config, tell) if segment.video.kind == "images" else _video(segment, config, tell)
+        _images(segment, config, tell)
+        if segment.video.kind == "images"
+        else _video(segment, config, tell, frames)
     )
     empty = True
     with closing(batches):
@@ -88,7 +95,10 @@ def _images(
 
 
 def _video(
-    segment: Segment, config: Config, note: Callable[[str], None]
+    segment: Segment,
+    config: Config,
+    note: Callable[[str], None],
+    frames: Generator[Taken, None, None] | None,
 ) -> Generator[FrameBatch, None, None]:
     video = segment.video
     painter = Painter(video, config.threads or 2)
@@ -98,7 +108,8 @@ def _video(
         note(video.facts["streams"])
     batch = _Batch(segment, config.batch_size)
     number = 0
-    frames = sampled_frames(segment, config, plan_decode(video, config), note)
+    if frames is None:
+        frames = sampled_frames(segment, config, plan_decode(video, config), note)
     with closing(frames):
         for taken in frames:
             held, cut = scan.look(painter.small(taken.frame, BLOCK))
