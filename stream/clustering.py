@@ -25,26 +25,24 @@ for is kept: no cluster is opened above MAX (with a strength: none at all), and 
 cluster holds a rival stays where it was, with a message. A character found twice in a frame (a head in its
 body's box) is no such pair, where boxes are given.
 
-**Many points.** Above ``max_points`` two levels are used: affinity propagation inside stretches of time, over
-their exemplars weighted by what they stand for (again in stretches while they are too many), then every
-point to its most similar exemplar. Memory grows with ``max_points`` squared, time with the number of points.
+**Many points.** What fits the memory budget (``memory_mb``) is clustered over all pairs or, with less memory
+and the same answer, among neighbours. Above it two levels are used: affinity propagation inside stretches of
+time, over their exemplars weighted by what they stand for, then every point to its most similar exemplar. See
+:mod:`stream.exemplars`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.affinity import StrengthMap, search_strength, strength_map
-from kernels.affinity.contract import AffinityResult
-from kernels.affinity.strength import clusters_at
-from kernels.similarity import negative_squared_distances, weighted_similarity
 from stream.batches import _check, _ShapeRepr
 from stream.config import ClusterConfig
+from stream.exemplars import Method, find_exemplars, nearest_exemplar
 from stream.rivals import find_rivals, separate
 
 if TYPE_CHECKING:
@@ -53,9 +51,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
-_STRETCH = 1000  # points clustered at once on the first of two levels
-_ROWS = 4096  # points compared with the exemplars at once
+_ROWS = 4096  # crops compared at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +69,7 @@ class Clustering(_ShapeRepr):
     preference: float
     converged: bool
     n_points: int
-    method: Literal["dense", "two-level"]
+    method: Method
     probes: int  # runs of affinity propagation that the search took (of the last level)
     messages: tuple[str, ...] = ()
 
@@ -141,8 +137,8 @@ def cluster_embeddings(
         first = np.full(len(points), np.inf)
         np.minimum.at(first, point_of, np.asarray(times, np.float64))
         order = np.argsort(first, kind="stable")
-    found = _cluster_points(points, sizes, order, config)
-    labels = _nearest(points, points[found.exemplars])
+    found = find_exemplars(points, sizes, order, config)
+    labels = nearest_exemplar(points, points[found.exemplars])
     labels[found.exemplars] = np.arange(len(found.exemplars))
     messages = list(found.messages)
     if frames is not None:
@@ -174,7 +170,7 @@ def cluster_embeddings(
         found.preference,
         found.converged,
         len(points),
-        "two-level" if len(points) > config.max_points else "dense",
+        found.method,
         found.probes,
         tuple(messages),
     )
@@ -205,121 +201,6 @@ def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floa
     crops = _unit(unit)
     del unit
     return crops, point_of, _unit(means(crops)), sizes.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Found:
-    exemplars: Ints  # positions of points
-    strength: float
-    preference: float
-    converged: bool
-    probes: int
-    messages: tuple[str, ...]
-
-
-def _cluster_points(points: Floats, weights: Floats, order: Ints, config: ClusterConfig) -> _Found:
-    """Exemplars among all points, on one level or more. ``order`` is that of time."""
-    total = len(points)
-    while len(order) > config.max_points:
-        kept: list[Ints] = []
-        carried = np.zeros(total, np.float32)
-        size = min(_STRETCH, config.max_points)
-        # leave room, since the count is only about what is asked for
-        share = min(0.25, 0.7 * config.max_points / len(order))
-        for part in np.array_split(order, -(-len(order) // size)):
-            chosen = part[_stretch(points[part], weights[part], max(1, int(share * len(part))), config)]
-            near = _nearest(points[part], points[chosen])
-            carried[chosen] = np.bincount(near, weights[part], len(chosen))
-            kept.append(chosen)
-        order = np.concatenate(kept)
-        weights = carried
-    s = weighted_similarity(points[order], np.maximum(weights[order], 1e-3))
-    found = _dense(s, total, config)
-    return _Found(
-        order[found.exemplars],
-        found.strength,
-        found.preference,
-        found.converged,
-        found.probes,
-        found.messages,
-    )
-
-
-def _run(s: Floats, strength: float, strengths: StrengthMap, config: ClusterConfig) -> AffinityResult:
-    return clusters_at(
-        s,
-        strength,
-        strengths,
-        damping=config.damping,
-        max_iter=config.max_iter,
-        convergence_iter=config.convergence_iter,
-    )
-
-
-def _stretch(points: Floats, weights: Floats, count: int, config: ClusterConfig) -> Ints:
-    """About ``count`` exemplars of one stretch, at most half of its points (or one)."""
-    if len(points) == 1:
-        return np.zeros(1, np.int64)
-    s = weighted_similarity(points, weights)
-    strengths = strength_map(s)
-    result = _run(s, strengths.strength_for(count), strengths, config)
-    if result.converged and count <= 2 * len(result.exemplars) and len(result.exemplars) <= 1.4 * count + 1:
-        return result.exemplars
-    return np.sort(strengths.order[:count])  # the greedy choice has exactly so many
-
-
-def _dense(s: Floats, total: int, config: ClusterConfig) -> _Found:
-    """Exemplars (positions in ``s``) by the range, the strength, or the default; ``total`` is N."""
-    n = len(s)
-    strengths = strength_map(s)
-    messages: list[str] = []
-    if config.clusters is None and config.strength is not None:
-        # strength speaks of all points, also where ``s`` holds only what stands for them
-        strength = config.strength
-        local = strength if n == total else strengths.strength_for(min(n, total**strength))
-        result = _run(s, local, strengths, config)
-        if result.warning:
-            messages.append(result.warning)
-        preference = strengths.preference(local)
-        return _Found(result.exemplars, strength, preference, result.converged, 1, tuple(messages))
-    if config.clusters is not None:
-        low, high = (min(bound, n) for bound in config.clusters)
-        if n < config.clusters[0]:
-            wanted = f"{config.clusters[0]}:{config.clusters[1]}"
-            messages.append(f"{wanted} clusters were asked for, and there are only {n} tracks to cluster")
-        goal = None
-    else:
-        low, high = (max(1, min(n, round(total**t))) for t in _DEFAULT_RANGE)
-        goal = strengths.sharpest_count(low, high)
-    found = search_strength(
-        s,
-        (low, high),
-        start=goal,
-        strengths=strengths,
-        damping=config.damping,
-        max_iter=config.max_iter,
-        convergence_iter=config.convergence_iter,
-    )
-    if found.warning and (config.clusters is not None or not found.result.converged):
-        messages.append(found.warning)
-    asked = found.strength * np.log(n) / np.log(total) if n < total else found.strength
-    return _Found(
-        found.result.exemplars,
-        float(asked),
-        found.preference,
-        found.result.converged,
-        len(found.probes),
-        tuple(messages),
-    )
-
-
-def _nearest(points: Floats, exemplars: Floats) -> Ints:
-    """(N,) position of every point's most similar exemplar."""
-    parts = [
-        negative_squared_distances(points[start : start + _ROWS], exemplars).argmax(axis=1)
-        for start in range(0, len(points), _ROWS)
-    ]
-    return np.concatenate(parts).astype(np.int64)
 
 
 def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Floats]:

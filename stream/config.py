@@ -115,9 +115,10 @@ class ClusterConfig(_Strict):
     """Iterations at most. Raising it lets hard cases converge."""
     convergence_iter: int = Field(20, ge=1)
     """Iterations that the exemplars must hold still. Raising it is surer and slower."""
-    max_points: int = Field(3000, ge=2)
-    """Points clustered in one matrix (memory grows with its square: 12 bytes x N x N); above it, two
-    levels. Raising it is more exact and takes more memory."""
+    memory_mb: float | None = Field(None, gt=0)
+    """Memory for the matrices of the clustering, in MiB. None: half of what is free, 256 at most, so that a
+    long film takes no more than a short one. Raising it clusters more points at once in place of in two
+    levels, which is more exact and takes longer."""
     min_size: int = Field(1, ge=1)
     """Smallest cluster shown in the report, in crops. Raising it hides stray detections."""
 

@@ -11,7 +11,7 @@ import pytest
 from stream.clustering import Clustering, cluster_embeddings, match_names
 from stream.config import ClusterConfig
 from stream.errors import WorkdirError
-from stream.evaluate import clusters_per_identity, purity
+from stream.evaluate import ami, clusters_per_identity, purity
 from stream.rivals import covered
 
 
@@ -157,11 +157,26 @@ def test_more_clusters_than_points_is_said() -> None:
 
 def test_two_levels_agree_with_one() -> None:
     episode = Episode(10, 600, looks=3)
-    one, two = episode.cluster(clusters=(12, 20)), episode.cluster(clusters=(12, 20), max_points=120)
+    one, two = episode.cluster(clusters=(12, 20)), episode.cluster(clusters=(12, 20), memory_mb=0.12)
     check(two, len(episode.tracks))
     assert (one.method, two.method) == ("dense", "two-level")
     assert one.n_points == two.n_points
     assert episode.scores(two)[0] >= episode.scores(one)[0] - 0.03
+
+
+@pytest.mark.parametrize("how", [{"clusters": (40, 60)}, {"strength": 0.65}, {}])
+def test_neighbours_agree_with_all_pairs(how: dict[str, object]) -> None:
+    """Real crops' clusters are of unlike sizes: 12 characters with views, some seen much more than others."""
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((70, 32))
+    share = rng.dirichlet(np.full(70, 1.0))
+    x = (centres[rng.choice(70, 2400, p=share)] + 0.6 * rng.standard_normal((2400, 32))).astype(np.float32)
+    dense = cluster_embeddings(x, config=ClusterConfig(memory_mb=1000, **how))
+    near = cluster_embeddings(x, config=ClusterConfig(memory_mb=20, **how))
+    assert (dense.method, near.method) == ("dense", "neighbours")
+    check(near, 2400)
+    assert ami(dense.labels, near.labels.astype(str)) >= 0.95
+    assert near.strength == pytest.approx(dense.strength, rel=0.02)
 
 
 def test_memory_does_not_grow_with_the_square_of_the_points() -> None:
@@ -169,7 +184,7 @@ def test_memory_does_not_grow_with_the_square_of_the_points() -> None:
     centres = rng.standard_normal((20, 32))
     x = (centres[rng.integers(0, 20, 6000)] + 0.5 * rng.standard_normal((6000, 32))).astype(np.float32)
     tracemalloc.start()
-    found = cluster_embeddings(x, config=ClusterConfig(max_points=300))
+    found = cluster_embeddings(x, config=ClusterConfig(memory_mb=0.7))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     check(found, 6000)

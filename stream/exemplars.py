@@ -1,0 +1,225 @@
+"""Exemplars among points, by the way that the memory allows: all pairs, neighbours, or two levels.
+
+- **dense**: affinity propagation over all pairs, 8 N^2 bytes.
+- **neighbours**: among every point's nearest M only, 12 N M bytes, with M ten times an average cluster; its
+  answer is the dense one (:mod:`kernels.affinity.sparse`).
+- **two-level**: where even that does not fit, affinity propagation inside stretches of time first, and one
+  of the other two over the stretches' exemplars, each weighted by what it stands for. These are thinned
+  again until they fit. Memory is what the budget says; time grows with the number of points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.affinity import StrengthMap, search_strength, strength_map
+from kernels.affinity.contract import AffinityResult
+from kernels.affinity.sparse import ENOUGH, SparseProblem, SparseSolver, neighbours_for
+from kernels.affinity.sparse_strength import run_at, sparse_search, sparse_strength_map
+from kernels.affinity.strength import SearchResult, clusters_at
+from kernels.neighbours import nearest_neighbours
+from kernels.similarity import negative_squared_distances, weighted_similarity
+from stream.config import ClusterConfig
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Method = Literal["dense", "neighbours", "two-level"]
+
+DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
+_STRETCH = 1000  # points clustered at once on the first of two levels
+_KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
+_ROWS = 4096  # points compared with the exemplars at once
+_MOST_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """Exemplars (positions of points) and how they were found; see :class:`stream.clustering.Clustering`."""
+
+    exemplars: Ints
+    strength: float
+    preference: float
+    converged: bool
+    probes: int
+    method: Method
+    messages: tuple[str, ...]
+
+
+def memory_budget(config: ClusterConfig) -> int:
+    """Bytes that the matrices of a clustering may take: what the config says, or half of what is free.
+
+    Half of what is free, up to 256 MiB: a film of ten hours is to take no more memory than one of one hour,
+    and what more memory buys above that is time spent rather than better clusters.
+    """
+    if config.memory_mb is not None:
+        return int(config.memory_mb * 2**20)
+    return min(free_memory() // 2, _MOST_BYTES)
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or its container's where that is less."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # Linux, version 2; elsewhere there is none
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    return max(free, 0)
+
+
+def find_exemplars(points: Floats, weights: Floats, order: Ints, config: ClusterConfig) -> Found:
+    """Exemplars among points (N, D) of weights (N,); ``order`` (N,) is that of time."""
+    total = len(points)
+    budget = memory_budget(config)
+    low, high = _wanted(total, config)
+    levels = 1
+    while (way := _way(len(order), low, budget)) is None:
+        order, weights = _thinned(points, weights, order, budget, low, config)
+        levels += 1
+    chosen, carried = points[order], np.maximum(weights[order], 1e-3)
+    if way == "dense":
+        found = _dense(weighted_similarity(chosen, carried), total, (low, high), config)
+    else:
+        count = neighbours_for(len(order), low)
+        problem = SparseProblem(chosen, carried, nearest_neighbours(chosen, count))
+        found = _among_neighbours(problem, total, (low, high), config)
+    result, strength, preference, probes, messages = found
+    if config.clusters is not None and len(order) < config.clusters[0]:
+        wanted = f"{config.clusters[0]}:{config.clusters[1]}"
+        messages.insert(
+            0, f"{wanted} clusters were asked for, and there are only {len(order)} tracks to cluster"
+        )
+    return Found(
+        order[result.exemplars], strength, preference, result.converged, probes,
+        way if levels == 1 else "two-level", tuple(messages),
+    )  # fmt: skip
+
+
+def _wanted(total: int, config: ClusterConfig) -> tuple[int, int]:
+    """Fewest and most clusters of all points that are asked for."""
+    if config.clusters is not None:
+        return min(config.clusters[0], total), min(config.clusters[1], total)
+    span = DEFAULT_RANGE if config.strength is None else (config.strength, config.strength)
+    low, high = (max(1, min(total, round(total**t))) for t in span)
+    return low, high
+
+
+def _way(n: int, low: int, budget: int) -> Method | None:
+    """How n points can be clustered within the budget; None: only fewer of them."""
+    if n <= 2 or 8 * n * n <= budget:
+        return "dense"
+    if low < n and 12 * n * neighbours_for(n, low) <= budget:
+        return "neighbours"
+    return None
+
+
+def _thinned(
+    points: Floats, weights: Floats, order: Ints, budget: int, low: int, config: ClusterConfig
+) -> tuple[Ints, Floats]:
+    """Fewer points that stand for those in ``order``, and weights (N,) that say for how many each stands."""
+    room = max(2, int(max(math.sqrt(budget / 8), math.sqrt(budget * low / (12 * ENOUGH)))))
+    share = min(0.8, max(_KEEP, 0.9 * room / len(order)))
+    size = max(2, min(_STRETCH, int(math.sqrt(budget / 8))))
+    carried = np.zeros(len(points), np.float32)
+    kept: list[Ints] = []
+    for part in np.array_split(order, -(-len(order) // size)):
+        chosen = part[_stretch(points[part], weights[part], max(1, int(share * len(part))), config)]
+        near = nearest_exemplar(points[part], points[chosen])
+        carried[chosen] = np.bincount(near, weights[part], len(chosen))
+        kept.append(chosen)
+    return np.concatenate(kept), carried
+
+
+def _stretch(points: Floats, weights: Floats, count: int, config: ClusterConfig) -> Ints:
+    """About ``count`` exemplars of one stretch, at most a tenth more."""
+    if len(points) == 1:
+        return np.zeros(1, np.int64)
+    s = weighted_similarity(points, weights)
+    strengths = strength_map(s)
+    result = clusters_at(s, strengths.strength_for(count), strengths, **_settings(config))
+    if result.converged and 0.8 * count <= len(result.exemplars) <= 1.1 * count:
+        return result.exemplars
+    return np.sort(strengths.order[:count])  # the greedy choice has exactly so many
+
+
+def _settings(config: ClusterConfig) -> dict[str, Any]:
+    return {
+        "damping": config.damping,
+        "max_iter": config.max_iter,
+        "convergence_iter": config.convergence_iter,
+    }
+
+
+_Answer = tuple[AffinityResult, float, float, int, list[str]]  # with strength, preference, probes, messages
+
+
+def _dense(s: Floats, total: int, wanted: tuple[int, int], config: ClusterConfig) -> _Answer:
+    """By the strength, the range or the default; ``total`` is how many points those in ``s`` stand for."""
+    strengths = strength_map(s)
+    if config.clusters is None and config.strength is not None:
+        local = _local(config.strength, len(s), total, strengths)
+        result = clusters_at(s, local, strengths, **_settings(config))
+        return _at_strength(result, local, strengths, config)
+    low, high, goal = _goal(strengths, wanted, config)
+    found = search_strength(s, (low, high), start=goal, strengths=strengths, **_settings(config))
+    return _of_search(found, len(s), total, config)
+
+
+def _among_neighbours(
+    problem: SparseProblem, total: int, wanted: tuple[int, int], config: ClusterConfig
+) -> _Answer:
+    strengths = sparse_strength_map(problem, 2 * wanted[1] + 2)
+    if config.clusters is None and config.strength is not None:
+        local = _local(config.strength, len(problem), total, strengths)
+        with SparseSolver(problem) as solver:
+            result = run_at(solver, local, strengths, **_settings(config))
+        return _at_strength(result, local, strengths, config)
+    low, high, goal = _goal(strengths, wanted, config)
+    found = sparse_search(problem, (low, high), strengths, start=goal, **_settings(config))
+    return _of_search(found, len(problem), total, config)
+
+
+def _local(strength: float, n: int, total: int, strengths: StrengthMap) -> float:
+    """The strength among n points that stand for ``total``: strength speaks of all points."""
+    return strength if n == total else strengths.strength_for(min(n, total**strength))
+
+
+def _goal(
+    strengths: StrengthMap, wanted: tuple[int, int], config: ClusterConfig
+) -> tuple[int, int, float | None]:
+    """The range of counts to search, and the count to begin at (None: its middle)."""
+    low, high = (min(bound, len(strengths.order)) for bound in wanted)
+    return low, high, None if config.clusters is not None else strengths.sharpest_count(low, high)
+
+
+def _at_strength(
+    result: AffinityResult, local: float, strengths: StrengthMap, config: ClusterConfig
+) -> _Answer:
+    assert config.strength is not None
+    messages = [result.warning] if result.warning else []
+    return result, config.strength, strengths.preference(local), 1, messages
+
+
+def _of_search(found: SearchResult, n: int, total: int, config: ClusterConfig) -> _Answer:
+    told = found.warning and (config.clusters is not None or not found.result.converged)
+    asked = found.strength * math.log(n) / math.log(total) if n < total else found.strength
+    return found.result, asked, found.preference, len(found.probes), [found.warning] if told else []
+
+
+def nearest_exemplar(points: Floats, exemplars: Floats) -> Ints:
+    """(N,) position of every point's most similar exemplar."""
+    parts = [
+        negative_squared_distances(points[start : start + _ROWS], exemplars).argmax(axis=1)
+        for start in range(0, len(points), _ROWS)
+    ]
+    return np.concatenate(parts).astype(np.int64)
