@@ -167,6 +167,23 @@ def check_problem(
     ``scanned``, :func:`scan` of the same similarity, saves a look at every value.
     """
     s = check_similarity(similarity)
+    return check_settings(
+        s, preference, damping, max_iter, convergence_iter, warm_start, seed, scanned=scanned or scan(s)
+    )
+
+
+def check_settings(
+    s: FloatArray,
+    preference: ArrayLike,
+    damping: float,
+    max_iter: int,
+    convergence_iter: int,
+    warm_start: Messages | None,
+    seed: int,
+    *,
+    scanned: Scan,
+) -> Problem:
+    """:func:`check_problem` of a similarity that is checked and scanned; only its shape and dtype are used."""
     n = s.shape[0]
     if not 0.5 <= damping < 1:
         raise ValueError(f"damping: expected 0.5 <= damping < 1, got {damping}")
@@ -188,7 +205,7 @@ def check_problem(
                     f"warm_start.{name}: expected {s.dtype} {s.shape}, got {message.dtype} {message.shape}"
                 )
     p = np.ascontiguousarray(np.broadcast_to(p, (n,)))
-    low, high, mean = scanned or scan(s)
+    low, high, mean = scanned
     if not np.isfinite(low):  # every pair is forbidden
         low = high = float(p.min())
     # Far enough below everything that a forbidden pair never wins, near enough that nothing overflows.
