@@ -183,7 +183,7 @@ def check_settings(
     *,
     scanned: Scan,
 ) -> Problem:
-    """:func:`check_problem` of a similarity that is checked and scanned; only its shape and dtype are used."""
+    """:func:`check_problem` of a checked, scanned similarity; only its shape and dtype are used."""
     n = s.shape[0]
     if not 0.5 <= damping < 1:
         raise ValueError(f"damping: expected 0.5 <= damping < 1, got {damping}")
