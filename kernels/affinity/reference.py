@@ -45,7 +45,7 @@ def affinity_propagation(
     preference: ArrayLike,
     *,
     damping: float = 0.5,
-    max_iter: int = 200,
+    max_iter: int = 1000,
     convergence_iter: int = 15,
     warm_start: Messages | None = None,
     seed: int = 0,

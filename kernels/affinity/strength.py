@@ -201,7 +201,7 @@ def clusters_at(
     strengths: StrengthMap | None = None,
     *,
     damping: float = 0.5,
-    max_iter: int = 200,
+    max_iter: int = 1000,
     convergence_iter: int = 15,
     warm_start: Messages | None = None,
     seed: int = 0,
@@ -248,7 +248,7 @@ def search_strength(
     start: float | None = None,
     strengths: StrengthMap | None = None,
     damping: float = 0.5,
-    max_iter: int = 200,
+    max_iter: int = 400,
     convergence_iter: int = 15,
     max_probes: int = 25,
     seed: int = 0,
@@ -337,7 +337,7 @@ def search(
     *,
     start: float | None = None,
     damping: float = 0.5,
-    max_iter: int = 200,
+    max_iter: int = 400,
     max_probes: int = 25,
 ) -> SearchResult:
     """The search of :func:`search_strength` over n points, whatever does the runs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -42,12 +43,16 @@ class Watch:
     when it has had time to settle, or holds still where it cannot be (all messages swing in step, slowly;
     see :func:`plausible`). The answer is damping 0.9, then halfway to 1 each time, up to ``MAX_DAMPING``;
     and a start from zero messages (``restart``) where more than a quarter of all points swing in step.
+    Where the damping was raised the set must hold still twice as long, as everything then moves more slowly:
+    measured on 700 problems, answers short of the best known net similarity by over 5 % fall from 15 to 6 in
+    100 raised ones; longer waits find few more and leave 1 to 5 % unconverged.
     A set that plainly lacks an exemplar (:func:`premature`) is watched for longer.
     """
 
     WINDOW = 30  # iterations looked back on
     CHANGES = 10  # changes within the window that are too many
     RETURNS = 8  # returns to a state left before that are too many
+    RECENT = 8  # changes whose sizes are compared
     SETTLE = 40  # iterations left alone at the start, and after each answer
 
     def __init__(
@@ -59,7 +64,7 @@ class Watch:
             assert not isinstance(problem, int)
             judge = _DenseJudge(problem)
         self.judge = judge
-        self.damping = damping
+        self.damping = self._asked = damping
         self.restart = False  # the next iteration begins with zero messages
         self.convergence_iter = convergence_iter
         self.n_iter = 0
@@ -72,6 +77,25 @@ class Watch:
         self._sizes: deque[int] = deque(maxlen=self.WINDOW)
         self._since = 0
 
+    @property
+    def _window(self) -> int:
+        """Iterations that the exemplars must hold still."""
+        return self.convergence_iter * (2 if self.damping > self._asked else 1)
+
+    @property
+    def _patience(self) -> float:
+        # the more damping, the longer the way to a fixed point
+        return max(self.SETTLE, 8 / (1 - self.damping))
+
+    def ahead(self) -> int:
+        """Updates until it can act (converge, restart, change the damping) at the earliest, at least 1."""
+        still = max(self._window - self._still, self._next_look - self.n_iter)
+        still = max(still, self.convergence_iter + 1 - self.n_iter)
+        settled = math.floor(self._patience) + 1 - self._since
+        changes = max(settled, self.CHANGES - sum(self._changed))
+        returns = -(-(self.RETURNS - self._returns) // 3)
+        return max(1, min(still, changes, returns))
+
     def update(self, exemplars: NDArray[np.bool_]) -> bool:
         """Take the exemplar flags (N,) after one more iteration; True when they have converged."""
         self.n_iter += 1
@@ -83,7 +107,7 @@ class Watch:
         if not changed:
             self._still += 1
             # one iteration more than the window, as scikit-learn counts
-            if self._still < self.convergence_iter or self.n_iter <= self.convergence_iter:
+            if self._still < self._window or self.n_iter <= self.convergence_iter:
                 return False
             if self.n_iter < self._next_look or not exemplars.any():
                 return False
@@ -93,7 +117,7 @@ class Watch:
                 self._answer()
                 return False
             # a set that lasts is a fixed point, be it a poor one
-            lasting = self._still >= max(3 * self.convergence_iter, 6 / (1 - self.damping))
+            lasting = self._still >= max(3 * self._window, 6 / (1 - self.damping))
             return lasting or not self.judge.premature(found)
         self._still = 1
         self._next_look = 0
@@ -104,15 +128,15 @@ class Watch:
         if mark in self._seen:
             self._returns += 3 if leap else 1
         self._seen.append(mark)
-        # the more damping, the longer the way to a fixed point
-        settled = self._since > max(self.SETTLE, 8 / (1 - self.damping))
+        settled = self._since > self._patience
         if self._returns >= self.RETURNS or (settled and sum(self._changed) >= self.CHANGES):
             self._answer()
         return False
 
     def _answer(self) -> None:
         if self.damping < MAX_DAMPING:
-            swing = max(self._sizes, default=0) - min(self._sizes, default=0)
+            recent = list(self._sizes)[-self.RECENT :]  # not the way to the first exemplars
+            swing = max(recent, default=0) - min(recent, default=0)
             self.restart = 4 * swing > self.n
             self.damping = min(MAX_DAMPING, max(0.9, 0.5 + 0.5 * self.damping))
         self._still = 0

@@ -113,6 +113,9 @@ def test_odd_sizes_match_the_reference(n: int, dtype: str) -> None:
     assert found.labels.tolist() == expected.labels.tolist()
     assert (found.n_iter, found.converged) == (expected.n_iter, expected.converged)
     assert found.net_similarity == pytest.approx(expected.net_similarity, rel=1e-5)
+    # messages that swing carry rounding errors on and double them: compared early
+    expected = affinity_propagation(s, p, device="reference", max_iter=20)
+    found = affinity_propagation(s, p, max_iter=20)
     assert found.messages is not None
     assert expected.messages is not None
     tolerance = 1e-3 if dtype == "float32" else 1e-9
