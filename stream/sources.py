@@ -104,9 +104,10 @@ class _Names:
         self._taken: dict[str, str] = {}
 
     def reserve(self, uri: str) -> str:
-        stem = uri.split("?", 1)[0].rstrip("/") if is_url(uri) else uri
-        path = Path(stem)
-        base = path.name if path.is_dir() else path.stem
+        path = Path(uri.split("?", 1)[0].rstrip("/") if is_url(uri) else uri)
+        # the name of a URL without a path is its host, whose dots are no suffix's
+        whole = path.parent.name.endswith(":") if is_url(uri) else path.is_dir()
+        base = path.name if whole else path.stem
         base = re.sub(r"[^\w.+-]+", "_", base or "root").strip("._-")[:80] or "video"
         name, number = base, 1
         while name.lower() in self._taken:

@@ -25,6 +25,7 @@ Note = Callable[[str], None]
 JUMP_FORWARD_S = 10.0
 JUMP_BACK_S = 0.1
 READ_TIMEOUT_S = 20.0
+JOIN_PACKETS = 2000  # packets after which a stream is taken to have no keyframes that say so
 TORN_PACKETS = 4  # packets after a jump to a byte whose times are not trusted
 READ_ERRORS = 20  # read errors in a row after which the rest of a file is given up
 
@@ -311,6 +312,8 @@ class PacketReader:
         """
         errors = count = 0
         torn = 0 if self.at_start or self.segment.entry is None else TORN_PACKETS
+        if self.video.duration_s is None and "timeout_s" in self.video.facts:
+            torn = 1  # a live stream is joined in the middle of a group of pictures
         while True:
             try:
                 for packet in demux(self.container, self.stream):
@@ -318,13 +321,13 @@ class PacketReader:
                     count += 1
                     pts, dts = self.clock.map(packet.pts, packet.dts)
                     torn -= 1
-                    if torn > 0 or (torn == 0 and not packet.is_keyframe):
+                    if torn > 0 or (torn == 0 and not packet.is_keyframe and count < JOIN_PACKETS):
                         torn = max(torn, 1)  # goes on until a keyframe
                         continue
                     packet.pts, packet.dts = pts, dts
                     yield packet, pts, dts
                 break
-            except av.error.ExitError as error:  # the time-out interrupts the read
+            except (av.error.ExitError, av.error.TimeoutError) as error:  # PyAV's time-out, or the protocol's
                 waited = self.video.facts.get("timeout_s", READ_TIMEOUT_S)
                 if not count:
                     raise SourceError(
@@ -335,7 +338,7 @@ class PacketReader:
             except (av.error.FFmpegError, OSError) as error:
                 errors += 1
                 self.note(f"a part of the file cannot be read ({reason(error)})")
-                if errors >= READ_ERRORS or isinstance(error, av.error.TimeoutError):
+                if errors >= READ_ERRORS:
                     break
         if self.clock.jumps:
             self.note(f"the clock jumps {self.clock.jumps} times; the time line goes on without the gaps")

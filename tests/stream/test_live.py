@@ -85,8 +85,9 @@ class Station:
 def on_air(transport: bytes) -> Iterator[Callable[..., Station]]:
     stations: list[Station] = []
 
-    def start(seconds: float, then: str = "close", share: float = 1.0) -> Station:
-        stations.append(Station(transport[: int(len(transport) * share)], seconds, then))
+    def start(seconds: float, then: str = "close", share: float = 1.0, skip: float = 0.0) -> Station:
+        begin, end = (int(len(transport) * part) for part in (skip, share))
+        stations.append(Station(transport[begin - begin % 188 : end], seconds, then))
         return stations[-1]
 
     yield start
@@ -192,6 +193,24 @@ def test_a_segment_given_up_in_the_middle_does_not_leak_into_the_next(
         first.append(float(next(batches).times[0]))
         batches.close()
     assert np.allclose(first, [0, 3, 6, 9], atol=0.05)
+
+
+def test_a_stream_joined_in_the_middle_begins_at_its_first_keyframe(on_air: Callable[..., Station]) -> None:
+    station = on_air(0.2, skip=0.33)
+    (video,) = find_videos([station.url], on_bad=lambda uri, why: pytest.fail(why))
+    source = LiveSource(video, Config(interval=0.5, segment_seconds=30), threading.Event())
+    notes: list[str] = []
+    (segment,) = (s for s in source.segments() if list(source.decode(s, notes.append)))
+    assert segment.index == 0
+    assert not [note for note in notes if "decoded whole" in note]
+
+
+def test_a_url_without_a_path_is_named_by_its_host() -> None:
+    from stream.sources import _Names
+
+    names = _Names()
+    assert names.reserve("udp://127.0.0.1:5000?pkt_size=1316") == "127.0.0.1_5000"
+    assert names.reserve("rtsp://10.0.0.2:8554/door.cam/") == "door"
 
 
 def test_a_live_stream_that_fails_is_quarantined_and_the_file_is_done(
