@@ -274,6 +274,8 @@ class _Run:
         try:
             for result in self._pipeline.run(every()):
                 self._finish(result, stations)
+                del result
+                release_memory()  # or what one segment leaves in pieces, the next comes on top of
         finally:
             for source in self.live.values():
                 source.close()
