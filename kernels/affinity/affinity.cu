@@ -274,6 +274,7 @@ template <typename T, typename S> struct Pass {
     __device__ void conclude(int q, Index i, const Top<T>& top, int* most) {
         const int lane = threadIdx.x;
         const Row<T> r = row[q];
+        __syncwarp(ALL);  // all have read it before one writes
         int* place = places + q * width;
         T* value = values + q * width;
         const T fresh = T(1) - damping;

@@ -8,6 +8,7 @@
 #define EMULATED
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,9 @@ static float half_to_float(unsigned short bits) {
 enum State { READY, AT_WARP, AT_BLOCK, DONE };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // for its start; from then on jumps, which leave the signal mask alone and are quick
+    jmp_buf paused;
+    bool started;
     std::vector<char> stack;
     State state;
     Place index;
@@ -63,7 +66,7 @@ struct Fiber {
 };
 
 static struct {
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     std::vector<Fiber> fibers;
     int current;
     unsigned char* shared;
@@ -74,7 +77,7 @@ static struct {
 static void wait(State state) {
     Fiber& f = emulated.fibers[emulated.current];
     f.state = state;
-    swapcontext(&f.context, &emulated.scheduler);
+    if (!_setjmp(f.paused)) _longjmp(emulated.scheduler, 1);
 }
 static void __syncthreads() { wait(AT_BLOCK); }
 static void __syncwarp(unsigned) { wait(AT_WARP); }
@@ -114,13 +117,23 @@ static void enter() {
     wait(DONE);
 }
 
+static void resume(int t) {
+    Fiber& f = emulated.fibers[t];
+    emulated.current = t;
+    threadIdx = f.index;
+    if (_setjmp(emulated.scheduler)) return;
+    if (f.started) _longjmp(f.paused, 1);
+    f.started = true;
+    setcontext(&f.context);
+}
+
 // One block; false where it would hang.
 static bool run_block(bool backwards) {
     std::vector<Fiber>& fibers = emulated.fibers;
     const int count = (int)fibers.size();
     for (int t = 0; t < count; t++) {
         Fiber& f = fibers[t];
-        f.state = READY, f.turn = 0;
+        f.state = READY, f.turn = 0, f.started = false;
         f.index = {t % blockDim.x, t / blockDim.x, 0};
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.data();
@@ -134,9 +147,7 @@ static bool run_block(bool backwards) {
             const int t = backwards ? count - 1 - n : n;
             if (fibers[t].state != READY) continue;
             ran = true;
-            emulated.current = t;
-            threadIdx = fibers[t].index;
-            swapcontext(&emulated.scheduler, &fibers[t].context);
+            resume(t);
         }
         if (ran) {
             for (int w = 0; w < count; w += 32) {
