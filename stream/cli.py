@@ -161,8 +161,11 @@ def _sentence(s: dict[str, Any]) -> str:
             f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on, "
             f"or `celstream cluster {s['out']}` to group what is there."
         )
+    if not s["segments"] and s["quarantined"]:
+        kept = Path(s["out"], "quarantine.jsonl")
+        return "No input could be used" + (f": see {kept}" if kept.exists() else ".")
     lines = [
-        f"{_count(s['clusters'], 'character')} from {_count(s['crops'], 'crop')}"
+        f"{_count(s['clusters'], 'cluster')} from {_count(s['crops'], 'crop')}"
         f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"
         f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
     ]

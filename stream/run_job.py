@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from stream.config import Config, load_config
 from stream.errors import CelstreamError, SourceError
 from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
+from stream.probe import is_url
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
 from stream.store import fingerprint
@@ -99,7 +101,14 @@ def run(
         job = _Run(folder, config or Config(), progress or Quiet())
         if on_start is not None:
             on_start(job.stop)
-        return job.do(paths, report=report)
+        try:
+            summary = job.do(paths, report=report)
+        except CelstreamError:
+            folder.discard()  # of what was refused nothing stays, unless it was here before
+            raise
+        if not summary.segments and job.all_missing:
+            folder.discard()
+        return summary
 
 
 def _merged(base: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +149,12 @@ class _Run:
         self._stopped.set()
         if self._pipeline is not None:
             self._pipeline.stop()
+
+    @property
+    def all_missing(self) -> bool:
+        """Whether every input is a path at which there is nothing: mistyped, most likely."""
+        uris = [entry["uri"] for entry in self.quarantined]
+        return not any(is_url(uri) or os.path.lexists(uri) for uri in uris)
 
     def do(self, inputs: Sequence[str], *, report: bool) -> Summary:
         from stream.stations import Stations

@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,9 +45,10 @@ _LATEST = "latest_clusters"
 class WorkFolder:
     """An opened work folder. Close it, or use it as a context manager: that lets the next run in."""
 
-    def __init__(self, path: Path, lock: IO[bytes] | None) -> None:
+    def __init__(self, path: Path, lock: IO[bytes] | None, made: Sequence[Path] | None = None) -> None:
         self.path = path
         self._lock = lock
+        self._made = made  # folders that were made for it, innermost first; None: it was there before
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool, write: bool = True) -> WorkFolder:
@@ -65,12 +66,14 @@ class WorkFolder:
         _check_folder(path, create)
         if not write:
             return cls(path, None)
+        new = not (path / "run.yaml").exists()
+        made = [p for p in (path, *path.parents) if not p.exists()] if new else None
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path / ".lock")
         except OSError as error:
             raise write_error(path, error) from error
-        folder = cls(path, lock)
+        folder = cls(path, lock, made)
         try:
             if not folder._run_file.exists():
                 folder._write_yaml({_MARK: FORMAT})
@@ -84,6 +87,21 @@ class WorkFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def discard(self) -> bool:
+        """Close a folder that was made just now and holds no segment, and leave nothing of it behind.
+
+        Returns whether it is gone: an older one, and one that holds anything else, stays.
+        """
+        if self._made is None or (self.path / "segments").exists():
+            return False
+        for name in ("quarantine.jsonl", "run.yaml", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        self.close()
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
+        return True
 
     def __enter__(self) -> WorkFolder:
         return self

@@ -84,6 +84,24 @@ def test_bad_files_each_have_their_reason(bad_inputs: Path, tmp_path: Path) -> N
     refused(3, "no such", "run", tmp_path / "nowhere.mp4", "-o", out)
 
 
+def test_a_mistyped_path_leaves_no_folder_behind(bad_inputs: Path, episode: Episode, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "w"
+    for wrong in ("nowhere.mp4", "nothing-*.mp4"):
+        answer = celstream("run", tmp_path / wrong, "-o", out)
+        assert (answer.returncode, answer.stdout) == (3, "No input could be used.\n")
+        assert "no such file" in answer.stderr or "no file matches" in answer.stderr
+        assert not out.parent.exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    refused(2, "found neither", "run", episode.video, "-o", mine, "--detector", tmp_path / "none.onnx")
+    assert list(mine.iterdir()) == []  # an empty folder of the user's own stays
+    # what is there and bad is on record, and an older work folder stays whatever is asked of it
+    celstream("run", bad_inputs, "-o", out)
+    assert (out / "quarantine.jsonl").exists()
+    refused(3, "no such", "run", tmp_path / "nowhere.mp4", "-o", out)
+    assert (out / "run.yaml").exists()
+
+
 def test_bad_settings_are_usage_errors(episode: Episode, tmp_path: Path) -> None:
     base = ("run", episode.video, "-o", tmp_path / "w")
     refused(2, "greater than 0", *base, "--interval", 0)
