@@ -18,7 +18,7 @@ FloatArray = NDArray[np.floating[Any]]
 # How far the seeded perturbation moves a preference at most, relative to its size: 64 rounding errors of
 # float32; in float64 still less than anything measured is exact to, and enough to part ties in time.
 PERTURBATION = {"float32": 64 * 2.0**-23, "float64": 1e-9}
-_BLOCK_BYTES = 32 << 20
+_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Problem:
 
 
 def row_blocks(n: int, columns: int, itemsize: int) -> list[slice]:
-    """Slices over n rows that keep a (rows, columns) temporary at about 32 MiB."""
+    """Slices over n rows that keep a (rows, columns) temporary at about 8 MiB."""
     rows = max(1, _BLOCK_BYTES // max(1, columns * itemsize))
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 

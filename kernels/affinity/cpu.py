@@ -37,6 +37,7 @@ from kernels.affinity.watch import Watch
 # Rows are cut into this many parts whatever the number of threads, so that sums and therefore results do
 # not depend on it.
 _PARTS = 16
+_ROWS = 64  # in a part at least
 # Below this many points one thread is faster than handing out the work.
 _PARALLEL_FROM = 300
 
@@ -54,8 +55,9 @@ class _Passes:
     """The messages between two passes, and the work of one."""
 
     def __init__(
-        self, similarity: FloatArray, floor: float, pool: ThreadPoolExecutor | None, availability: FloatArray
-    ) -> None:
+        self, similarity: FloatArray, floor: float, availability: FloatArray,
+        pool: ThreadPoolExecutor | None = None, cores: int = 1,
+    ) -> None:  # fmt: skip
         from kernels.affinity._fused import kernels, lanes
 
         n, dtype = similarity.shape[0], similarity.dtype
@@ -65,8 +67,9 @@ class _Passes:
         self.number = dtype.type
         self.floor = self.number(floor)
         self.pool = pool
+        self.cores = cores
         self.kernels = kernels(str(dtype))
-        bounds = np.linspace(0, n, min(n, _PARTS) + 1).astype(int).tolist()
+        bounds = np.linspace(0, n, min(max(n // _ROWS, 1), _PARTS) + 1).astype(int).tolist()
         self.parts = list(itertools.pairwise(bounds))
         self.scratch = np.empty((len(self.parts), 2, n), dtype)
         self.maxima = np.empty((len(self.parts), 2, lanes(n)), dtype)
@@ -102,7 +105,13 @@ class _Passes:
             for part in range(len(self.parts)):
                 work(part)
         else:
-            list(self.pool.map(work, range(len(self.parts))))
+            queue = iter(range(len(self.parts)))  # handing out each part as a task of its own takes longer
+
+            def some(_: int) -> None:
+                for part in queue:
+                    work(part)
+
+            list(self.pool.map(some, range(self.cores)))
 
     @property
     def _lists(self) -> tuple[Any, ...]:
@@ -185,9 +194,9 @@ class Solver:
         self.similarity = check_similarity(similarity)
         self.scanned = scanned or scan(self.similarity)
         self.seed = seed
-        cores = min(_threads(threads), _PARTS)
-        parallel = cores > 1 and len(self.similarity) >= _PARALLEL_FROM
-        self._pool = ThreadPoolExecutor(cores) if parallel else None
+        self._cores = min(_threads(threads), _PARTS)
+        parallel = self._cores > 1 and len(self.similarity) >= _PARALLEL_FROM
+        self._pool = ThreadPoolExecutor(self._cores) if parallel else None
         self._passes: _Passes | None = None
         self._spare: FloatArray | None = None  # memory for responsibilities
 
@@ -215,7 +224,7 @@ class Solver:
             a = np.zeros(self.similarity.shape, self.similarity.dtype)
             if warm_start is not None:
                 a = own(warm_start.availability)
-            self._passes = _Passes(self.similarity, problem.floor, self._pool, a)
+            self._passes = _Passes(self.similarity, problem.floor, a, self._pool, self._cores)
             if warm_start is not None:
                 r0 = own(warm_start.responsibility) if overwrite else warm_start.responsibility
                 r0 = np.require(r0, requirements=["C", "A"])
