@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, CelstreamError, ConfigError
+from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 
 app = typer.Typer(
     name="celstream",
@@ -142,6 +142,8 @@ def _stop_on_interrupt(stop: Callable[[], None], say: Callable[[str], None]) -> 
     def handle(_signal: int, _frame: Any) -> None:
         nonlocal asked
         if asked:
+            # not through sys.stderr: the line may be half-written that the signal came upon
+            os.write(2, b"celstream: stopped at once; the segment in work is lost, whole ones are kept\n")
             os._exit(EXIT_INTERRUPTED)
         asked = True
         stop()
@@ -156,6 +158,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _sentence(s: dict[str, Any]) -> str:
+    from stream.report.words import lasting, rate
+
     if s["interrupted"]:
         return (
             f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on, "
@@ -164,13 +168,16 @@ def _sentence(s: dict[str, Any]) -> str:
     if not s["segments"] and s["quarantined"]:
         kept = Path(s["out"], "quarantine.jsonl")
         return "No input could be used" + (f": see {kept}" if kept.exists() else ".")
+    # as the report says it
+    speed = f" ({rate(s['times_real_time'])}x real time)" if s["times_real_time"] else ""
     lines = [
         f"{_count(s['clusters'], 'cluster')} from {_count(s['crops'], 'crop')}"
         f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"
-        f" {s['seconds']:.1f} s ({s['times_real_time']:g}x real time)"
+        f" {lasting(s['seconds'])}{speed}"
     ]
     if s["segments_done_before"]:
-        lines.append(f"{s['segments_done_before']} of {s['segments']} segments were done before")
+        were = "was" if s["segments_done_before"] == 1 else "were"
+        lines.append(f"{s['segments_done_before']} of {_count(s['segments'], 'segment')} {were} done before")
     if s["quarantined"]:
         lines.append(
             f"{_count(len(s['quarantined']), 'input')} could not be used: see {s['out']}/quarantine.jsonl"
@@ -339,10 +346,29 @@ def _options(
     pass
 
 
+# the parser's own errors, wherever this version of typer has them from
+_ParserError: Any = typer.BadParameter.__mro__[2]
+
+
+def _usage(error: Any) -> str:
+    """A usage error in one line, and where help is."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "celstream"
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
+    return f"celstream: {message.rstrip('.')}\nTry `{command} --help`."
+
+
 def main() -> None:
     """Entry point: every expected error is one line and an exit code, a defect is a traceback and code 1."""
     try:
-        app()
+        sys.exit(app(prog_name="celstream", standalone_mode=False))
+    except _ParserError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            print(_usage(error), file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except typer.Abort:
+        sys.exit(EXIT_INTERRUPTED)
     except CelstreamError as error:
         print(f"celstream: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stream.progress import Progress, Quiet
+from stream.report.words import count, lasting, rate
 from stream.summary import Summary
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class DemoResult:
         return "\n".join(
             [
                 f"Episode: {self.video}",
-                f"{s.clusters} clusters from {s.crops} crops in {s.frames} frames,"
-                f" {s.seconds:.1f} s ({s.times_real_time:g}x real time)",
+                f"{count(s.clusters, 'cluster')} from {count(s.crops, 'crop')} in"
+                f" {count(s.frames, 'frame')}, {lasting(s.seconds)} ({rate(s.times_real_time)}x real time)",
                 "",
                 "Against the episode's exact truth:",
                 self.scores.as_text(),

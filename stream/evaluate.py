@@ -188,7 +188,8 @@ class Scores:
                 f"AP50 {show(self.ap50)}",
                 f"clusters   purity {show(self.purity)} at compactness {show(self.compactness)}  "
                 f"clusters per identity {show(self.clusters_per_identity)}  AMI {show(self.ami)}  "
-                f"({self.matched} crops of {self.identities} identities)",
+                f"({self.matched} crop{'' if self.matched == 1 else 's'} of {self.identities} "
+                f"{'identity' if self.identities == 1 else 'identities'})",
             )
         )
 

@@ -7,11 +7,16 @@ import sys
 import time
 from typing import Any, Literal, Protocol, TextIO
 
+from stream.files import text
+
 LogStyle = Literal["auto", "rich", "json", "quiet"]
 
 
 class Progress(Protocol):
-    """What a run tells. ``advance`` comes often and cheap; ``note`` is said once for a person to read."""
+    """What a run tells. ``advance`` comes often and cheap; ``note`` is said once for a person to read.
+
+    ``quarantined`` names an input that cannot be used, the station that found out, and why.
+    """
 
     def begin(self, segments: int, video_seconds: float) -> None: ...
 
@@ -20,6 +25,8 @@ class Progress(Protocol):
     def segment_done(self, name: str, crops: int) -> None: ...
 
     def note(self, message: str) -> None: ...
+
+    def quarantined(self, uri: str, stage: str, reason: str) -> None: ...
 
     def end(self) -> None: ...
 
@@ -37,6 +44,9 @@ class Quiet:
         pass
 
     def note(self, message: str) -> None:
+        pass
+
+    def quarantined(self, uri: str, stage: str, reason: str) -> None:
         pass
 
     def end(self) -> None:
@@ -95,6 +105,9 @@ class JsonLines:
     def note(self, message: str) -> None:
         self._line("note", message=message)
 
+    def quarantined(self, uri: str, stage: str, reason: str) -> None:
+        self._line("quarantined", uri=text(uri), stage=stage, reason=text(reason))
+
     def end(self) -> None:
         self._line("end", **self._counter.rates())
 
@@ -140,6 +153,9 @@ class Bar:
     def note(self, message: str) -> None:
         self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
+    def quarantined(self, uri: str, stage: str, reason: str) -> None:
+        self.note(f"quarantined: {reason}")
+
     def end(self) -> None:
         self._bar.stop()
 
@@ -149,6 +165,9 @@ class Lines(Quiet):
 
     def note(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
+
+    def quarantined(self, uri: str, stage: str, reason: str) -> None:
+        self.note(f"quarantined: {reason}")
 
 
 def make_progress(style: LogStyle) -> Progress:

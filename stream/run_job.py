@@ -185,7 +185,9 @@ class _Run:
             from stream.report import write_report
 
             path = write_report(self.folder)
-            summary = self._record(segments, len(segments) - len(todo), stations, report=str(path))
+            # the figures that the report shows are those that the run is told by
+            summary = dataclasses.replace(summary, report=str(path))
+            self.folder.write_run(self.folder.read_run() | {"report": summary.report})
         return summary
 
     def _clustered(self) -> bool:
@@ -369,7 +371,7 @@ class _Run:
     def _quarantine(self, uri: str, reason: str, stage: str) -> None:
         self.folder.quarantine(uri, reason, stage)
         self.quarantined.append({"uri": uri, "stage": stage, "reason": reason})
-        self.progress.note(f"quarantined: {reason}")
+        self.progress.quarantined(uri, stage, reason)
 
     def _note(self, message: str) -> None:
         self.notes.append(message)
@@ -377,9 +379,7 @@ class _Run:
 
     # --- the record ---
 
-    def _record(
-        self, segments: Sequence[Segment], skipped: int, stations: Any, report: str | None = None
-    ) -> Summary:
+    def _record(self, segments: Sequence[Segment], skipped: int, stations: Any) -> Summary:
         """Write ``run.yaml`` from what the folder holds now."""
         infos = self.folder.segments()
         table = self.folder.latest_clusters()
@@ -402,7 +402,6 @@ class _Run:
             quarantined=tuple(self.quarantined),
             fallbacks=tuple(asdict(fallback) for fallback in stations.fallbacks),
             notes=tuple(self.notes),
-            report=report,
             interrupted=self._stopped.is_set(),
             defects=self.defects,
         )

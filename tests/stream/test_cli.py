@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -166,3 +168,69 @@ def test_models_and_doctor_speak_json() -> None:
     checks = {check["name"]: check["ok"] for check in json.loads(celstream("doctor", "--json").stdout)}
     assert checks["default detector"]
     assert checks["decode h264"]
+
+
+@pytest.mark.parametrize(
+    ("args", "says", "command"),
+    [
+        (["--nope"], "--nope", "celstream"),
+        (["frobnicate"], "frobnicate", "celstream"),
+        (["run"], "INPUT", "celstream run"),
+        (["run", "x"], "--out", "celstream run"),
+        (["run", "x", "-o", "y", "--interval", "often"], "--interval", "celstream run"),
+        (["run", "x", "-o", "y", "--sampling", "all"], "'interval', 'keyframes', 'scene'", "celstream run"),
+        (["cluster"], "WORKDIR", "celstream cluster"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_where_help_is(args: list[str], says: str, command: str) -> None:
+    answer = celstream(*args)
+    first, hint = answer.stderr.splitlines()
+    assert answer.returncode == 2
+    assert first.startswith("celstream: ")
+    assert says in first
+    assert hint == f"Try `{command} --help`."
+    assert answer.stdout == ""
+
+
+def test_every_quarantined_input_is_an_event_of_its_own(bad_inputs: Path, tmp_path: Path) -> None:
+    inputs = [bad_inputs, tmp_path / "nowhere.mp4"]
+    answer = celstream("run", *inputs, "-o", tmp_path / "w", "--log", "json", "--json")
+    events = [json.loads(line) for line in answer.stderr.splitlines()]
+    told = [e for e in events if e["event"] == "quarantined"]
+    assert {Path(e["uri"]).name for e in told} == {"notes.mp4", "empty.mkv", "nowhere.mp4"}
+    wanted = json.loads(answer.stdout)["quarantined"]
+    assert [{k: e[k] for k in ("uri", "stage", "reason")} for e in told] == wanted
+    plain = celstream("run", *inputs, "-o", tmp_path / "w")
+    assert plain.stderr.count("quarantined: ") == 3
+
+
+def test_the_console_and_the_report_tell_the_same_speed(episode: Episode, tmp_path: Path) -> None:
+    answer = celstream("run", episode.video, "-o", tmp_path / "w", "--set", "segment_seconds=60")
+    found = re.search(r"(\d+ clusters?) from .*, ([\d.]+ m?i?n? ?s) \(([\d.]+)x real time\)", answer.stdout)
+    assert found, answer.stdout
+    page = (tmp_path / "w" / "report.html").read_text()
+    assert f"{found[3]}×<small>real time" in page
+    assert f"<dt>Took</dt><dd>{found[2]}</dd>" in page
+    again = celstream("run", episode.video, "-o", tmp_path / "w", "--set", "segment_seconds=60")
+    assert "1 of 1 segment was done before" in again.stdout
+    assert "real time" not in again.stdout  # nothing was decoded, so there is no speed
+
+
+def test_ctrl_c_twice_says_so_in_one_line(episode: Episode, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stream.cli", "run", str(episode.video), "-o", str(tmp_path / "w")]
+    options = ["--json", "--log", "json", "--interval", "0.02", "--set", "held=0"]
+    process = subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if '"begin"' in line:
+            process.send_signal(signal.SIGINT)
+        if "stopping after" in line:
+            process.send_signal(signal.SIGINT)
+    if process.wait() == 130 and len(said) > 3 and '"end"' in said[-1]:
+        pytest.skip("the batch was over before the second signal came")
+    assert process.returncode == 130
+    assert said[-1] == "celstream: stopped at once; the segment in work is lost, whole ones are kept\n"
