@@ -259,7 +259,7 @@ def main() -> int:
     if "search" in arguments.only:
         n = 1500 if quick else 5000
         figures |= search(n, "grouped", 60, (50, 70))
-        figures |= search(n, "shapeless", 0, (50, 70))
+        figures |= search(n if quick else 2000, "shapeless", 0, (50, 70))
         figures[f"search_ratio_{n}"] = figures[f"search_ratio_grouped_{n}"]
     if "memory" in arguments.only:
         figures |= memory(3000 if quick else 8000)

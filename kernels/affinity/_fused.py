@@ -31,8 +31,11 @@ _ROWS = 32  # rows whose positive parts are added in float32; longer sums go on 
 
 
 def lanes(n: int) -> int:
-    """How many running maxima a row of n is compared into: a power of two, enough to fill the registers."""
-    return min(512, max(16, 1 << max(n // 8, 1).bit_length() - 1))
+    """How many running maxima a row of n is compared into: a power of two, all of them within the L1 cache.
+
+    Fewer mean more stretches of a row, and each costs as much to enter as 20 numbers take.
+    """
+    return min(512, max(16, 1 << n.bit_length() - 1))
 
 
 @_inner
