@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.affinity.cuda import SOURCE
+from kernels.affinity._gpu import SOURCE
 
 _SHIM = Path(__file__).parent / "kernels" / "affinity" / "emulate.h"
 

@@ -49,7 +49,8 @@ class Matrix:
     """
 
     def __init__(self, similarity: ArrayLike | Array, xp: Any, to_host: Callable[[Array], Any]) -> None:
-        array: Any = similarity if hasattr(similarity, "dtype") else np.asarray(similarity)
+        on_gpu = hasattr(similarity, "__cuda_array_interface__")
+        array: Any = xp.asarray(similarity) if on_gpu else np.asarray(similarity)
         kind: np.dtype[Any] = array.dtype
         if kind.kind not in "fiub":
             raise TypeError(f"similarity: expected float16, float32 or float64, got {kind}")

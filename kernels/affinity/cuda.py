@@ -30,124 +30,22 @@ third iteration while they change in new ways.
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels.affinity._device import Array, Matrix, Solution
+from kernels.affinity._gpu import NAMES, CupyDevice, Device, plan
 from kernels.affinity.contract import AffinityResult, Messages
 from kernels.affinity.watch import Watch
 
-SOURCE = Path(__file__).with_name("affinity.cu")
-NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # suffixes of the kernels
 MAX_BATCH = 16  # iterations between two looks at most
 _LONGEST = 1 << 30  # vectors are counted in 32 bits
-_RESERVED = 2048  # shared memory of a block that its kernel and the driver take
-
-
-class Device(Protocol):
-    """What runs the kernels: a GPU, or, in tests, the host."""
-
-    xp: Any
-    processors: int
-    shared_per_block: int
-    shared_per_processor: int
-
-    def launch(
-        self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Run a kernel of ``affinity.cu`` after what was asked for before, without waiting for it."""
-
-    def to_host(self, array: Array) -> Any:
-        """Wait, and copy to NumPy."""
-
-
-class CupyDevice:
-    """The current CUDA device, through CuPy, on the current stream.
-
-    Raises:
-        RuntimeError: no CuPy, no driver or no device; the message says what to do.
-    """
-
-    def __init__(self) -> None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise RuntimeError(
-                f"device 'cuda': CuPy is missing ({error}). Install it with: pip install 'celstream[gpu]'"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise RuntimeError(
-                f"device 'cuda': no NVIDIA driver answers ({error}). Install one (nvidia-smi must list the "
-                "GPU), or take device 'cpu'"
-            ) from error
-        if count == 0:
-            raise RuntimeError("device 'cuda': the NVIDIA driver finds no GPU; take device 'cpu'")
-        self.xp = cupy
-        number = cupy.cuda.Device().id
-        attributes = cupy.cuda.Device(number).attributes
-        self.processors = int(attributes["MultiProcessorCount"])
-        self.shared_per_block = int(attributes["MaxSharedMemoryPerBlockOptin"])
-        self.shared_per_processor = int(attributes["MaxSharedMemoryPerMultiprocessor"])
-        self._number = number
-
-    def launch(
-        self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        function = _kernel(self._number, kernel)
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
-            function.max_dynamic_shared_size_bytes = shared
-        function((blocks,), threads, arguments, shared_mem=shared)
-
-    def to_host(self, array: Array) -> Any:
-        return self.xp.asnumpy(array)
-
-
-@functools.lru_cache(maxsize=16)
-def _module(device: int) -> Any:
-    """The kernels, compiled once per process and device (CuPy also keeps them on disk)."""
-    import cupy
-
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17",))
-
-
-@functools.lru_cache(maxsize=128)
-def _kernel(device: int, name: str) -> Any:
-    return _module(device).get_function(name)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the pass is laid out: blocks of threads, and the vectors of a row kept in shared memory."""
-
-    blocks: int
-    threads: int
-    held: int
-    shared: int
-
-
-def plan(device: Device, n: int, dtype: np.dtype[Any], held_dtype: np.dtype[Any], width: int) -> Plan:
-    """As many blocks per multiprocessor, 4 at most, as can keep a whole row; else one, and what fits."""
-    lane = 16 // dtype.itemsize  # elements of a vector
-    vector = lane * held_dtype.itemsize
-    vectors = n // lane
-    lists = 2 * width * (dtype.itemsize + 4) + 2 * ((n + lane) // 32 + 1) * 4
-    for sharing in (4, 2, 1):
-        room = min(device.shared_per_processor // sharing, device.shared_per_block) - _RESERVED - lists
-        if vectors * vector <= room:
-            break
-    held = max(0, min(vectors, room // vector))
-    # registers allow 1,024 threads per multiprocessor; each thread has two vectors in flight
-    threads = min(1024 // sharing, max(64, -(-vectors // 2 // 32) * 32))
-    return Plan(min(n, device.processors * sharing), threads, held, held * vector + lists)
+_WIDTH = 16  # entries of a list to begin with
 
 
 class Ahead(Watch):
@@ -173,7 +71,7 @@ class _Passes:
         self.kernel = NAMES[str(matrix.s.dtype)]
         self.sums_kernel = "sums_" + NAMES[str(dtype)]
         self.floor = self.number(floor)
-        self.width = 16
+        self.width = _WIDTH
         self.plan = plan(device, n, dtype, matrix.s.dtype, self.width)
         lane = 16 // dtype.itemsize
         self.stride = -(-n // lane) * lane
@@ -249,7 +147,8 @@ class _Passes:
                 self.matrix.s, self.a, self._given, preference, self.column, self.others, self.own,
                 self.shift, self.where, self.extra, self.used, self.partial, self.most, whole(n),
                 whole(self.stride), whole(self.width), whole(self.plan.held), self.floor,
-                number(self.keep), number(damping), number(self.scale), number(scale), number(self.weight), number(weight),
+                number(self.keep), number(damping), number(self.scale), number(scale), number(self.weight),
+                number(weight),
             ),
         )  # fmt: skip
         self.device.launch(
