@@ -95,7 +95,7 @@ def check_similarity(similarity: ArrayLike) -> FloatArray:
     array = np.asarray(similarity)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"similarity: expected float32 or float64, got {array.dtype}")
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         array = array.astype(np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise ValueError(f"similarity: expected a square matrix (N, N), got shape {array.shape}")

@@ -38,6 +38,8 @@ from kernels.affinity.watch import Watch
 # not depend on it.
 _PARTS = 16
 _ROWS = 64  # in a part at least
+# Entries of a row's list at first; twice as many when it is full, which is seldom.
+_ENTRIES = 8
 # Below this many points one thread is faster than handing out the work.
 _PARALLEL_FROM = 300
 
@@ -74,8 +76,8 @@ class _Passes:
         self.scratch = np.empty((len(self.parts), 2, n), dtype)
         self.maxima = np.empty((len(self.parts), 2, lanes(n)), dtype)
         self.sums = np.empty((len(self.parts), n), np.float64)
-        self.where = np.zeros((n, 8), np.int32)
-        self.extra = np.zeros((n, 8), dtype)
+        self.where = np.zeros((n, _ENTRIES), np.int32)
+        self.extra = np.zeros((n, _ENTRIES), dtype)
         self._begin()
 
     def _begin(self) -> None:

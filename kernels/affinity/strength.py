@@ -213,6 +213,7 @@ def clusters_at(
     """
     s = check_similarity(similarity)
     strengths = strengths or strength_map(s)
+    _check_map(strengths, len(s))
     p = strengths.preference(strength)
     if 0 < strength < 1 and len(s) > 1:
         from kernels.affinity.cpu import affinity_propagation
@@ -279,8 +280,7 @@ def search_strength(
     _check_range(clusters, len(s), max_probes)
     scanned = scan(s)
     strengths = strengths or _map(s, scanned)
-    if len(strengths.order) != len(s):
-        raise ValueError(f"strengths: expected a map of {len(s)} points, got one of {len(strengths.order)}")
+    _check_map(strengths, len(s))
     from kernels.affinity.cpu import Solver
 
     with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:
@@ -319,6 +319,11 @@ class Run(Protocol):
     ) -> AffinityResult: ...
 
 
+def _check_map(strengths: StrengthMap, n: int) -> None:
+    if len(strengths.order) != n:
+        raise ValueError(f"strengths: expected a map of {n} points, got one of {len(strengths.order)}")
+
+
 def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> None:
     low, high = clusters
     if not 1 <= low <= high:
@@ -347,6 +352,8 @@ def search(
     """
     _check_range(clusters, n, max_probes)
     low, high = clusters
+    if start is not None and not math.isfinite(start):
+        raise ValueError(f"start: expected a number of clusters, got {start}")
     goal = start if start is not None else math.sqrt(low * min(high, n))
     goal = min(max(goal, low), high, n)
 

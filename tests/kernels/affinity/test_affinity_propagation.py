@@ -336,22 +336,11 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, float]:
     return s, p * draw(st.sampled_from([1.0, 3.0]))
 
 
-converged: list[bool] = []
-
-
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(problems())
-def test_random_problems(problem: tuple[np.ndarray, float]) -> None:
+def test_whatever_hypothesis_thinks_of(problem: tuple[np.ndarray, float]) -> None:
     s, p = problem
-    found = affinity_propagation(s, p)
-    check_valid(found, len(s))
-    converged.append(found.converged)
-
-
-def test_random_problems_mostly_converge() -> None:
-    if len(converged) < 200:
-        pytest.skip("needs the random problems of the test before")
-    assert np.mean(converged) >= 0.97
+    check_valid(affinity_propagation(s, p), len(s))
 
 
 def test_import_is_quick() -> None:
