@@ -244,6 +244,33 @@ def name(
         print(f"{c.number:4}  {c.name or '-':{max(width, 1)}}  {_count(c.crops, 'crop')}")
 
 
+@app.command()
+def forget(
+    workdir: Workdir,
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[VIDEO]...", help="Names as in the report, paths, URLs or file names."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also every video whose file is not there any more.")
+    ] = False,
+    json_: AsJson = False,
+) -> None:
+    """Take videos out of a work folder and cluster the rest again. The videos themselves stay."""
+    from stream.forget import forget as forget_videos
+
+    if not videos and not prune:
+        raise ConfigError("forget: name the videos to take out, or give --prune for those that are gone")
+    gone = forget_videos(workdir, videos or [], prune=prune)
+    if json_:
+        print(json.dumps([asdict(video) for video in gone]))
+        return
+    for video in gone:
+        print(f"forgot {video.name or video.uri} ({_count(video.crops, 'crop')})")
+    if not gone:
+        print("Every video is where it was; nothing to forget.")
+
+
 def _numbered(assignment: str) -> tuple[int, str]:
     number, equals, name = assignment.partition("=")
     if not equals or not number.strip().isdecimal():

@@ -26,14 +26,15 @@ import numpy as np
 from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.cluster_job import cluster_folder
 from stream.config import Config, load_config
-from stream.errors import CelstreamError, SourceError
+from stream.errors import CelstreamError
 from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
+from stream.planning import plan_inputs
 from stream.probe import is_url
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
 from stream.store import fingerprint
-from stream.summary import Summary, peak_rss_bytes, release_memory
+from stream.summary import Summary, folder_counts, peak_rss_bytes, release_memory
 from stream.version import VERSION
 from stream.workdir import WorkFolder
 
@@ -138,7 +139,6 @@ class _Run:
         self.marks: dict[str, str] = {}  # video name -> fingerprint of its segments
         self.live: dict[str, LiveSource] = {}  # video name -> its connection
         self.recorded: list[Segment] = []  # of live streams
-        self.names: dict[str, str] = {}  # video name -> its URI, in this run
         self.clustering = StationStats("cluster")
         self.video_seconds = 0.0
         self._pipeline: Pipeline | None = None
@@ -164,7 +164,13 @@ class _Run:
         for fallback in stations.fallbacks:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
         try:
-            segments = self._plan(inputs)
+            segments = plan_inputs(
+                inputs,
+                self.folder,
+                self.config,
+                on_bad=lambda uri, reason, stage: self._quarantine(uri, reason, stage),
+                note=self._note,
+            )
             stations.check([segment.video for segment in segments])
             live = [segment.video for segment in segments if is_live(segment)]
             segments = [segment for segment in segments if not is_live(segment)]
@@ -202,46 +208,7 @@ class _Run:
             self._note(f"clusters: {message}")
         self.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
 
-    # --- planning ---
-
-    def _plan(self, inputs: Sequence[str]) -> list[Segment]:
-        from stream.sources import find_videos, plan_segments
-
-        segments: list[Segment] = []
-        for found in find_videos(inputs, on_bad=lambda uri, reason: self._quarantine(uri, reason, "open")):
-            video = self._named(found)
-            try:
-                parts = plan_segments(video, self.config.segment_seconds, self.config.interval)
-            except SourceError as error:
-                self._quarantine(video.uri, str(error), "plan")
-                continue
-            if is_live(parts[0]):
-                video = self._recording(video)
-                parts = [dataclasses.replace(parts[0], video=video)]
-            self.names[video.name] = video.uri
-            segments += parts
-            self.folder.clear_quarantine(video.uri)
-        return segments
-
-    def _named(self, video: Video) -> Video:
-        """A name of its own for a video whose name an earlier run gave to another one in this folder."""
-        other = self.folder.uri_of(video.name)
-        if other is None or other == video.uri or not Path(other).exists():
-            return video
-        suffix = hashlib.sha256(video.uri.encode()).hexdigest()[:6]
-        return dataclasses.replace(video, name=f"{video.name}-{suffix}")
-
-    def _recording(self, video: Video) -> Video:
-        """A name that no earlier recording has: what a live stream sends now is not what it sent then."""
-        name, number = video.name, 1
-        while name in self.names or self.folder.uri_of(name) is not None:
-            number += 1
-            name = f"{video.name}-{number}"
-        if name != video.name:
-            self._note(
-                f"{video.uri}: a live stream, recorded as {name}: {video.name} is an earlier recording"
-            )
-        return dataclasses.replace(video, name=name)
+    # --- what is to do ---
 
     def _todo(self, segments: Sequence[Segment], stations: Any) -> list[Segment]:
         for segment in segments:
@@ -338,6 +305,7 @@ class _Run:
         track = StationStats("track", time.perf_counter() - began, len(result.batches), len(rows))
         notes = {
             "detections": tally.detections,
+            "content": segment.video.fingerprint,
             "embedder": stations.model_hashes["embedder"],
             "settings": self._settings_mark(stations),
             "messages": tally.notes,
@@ -387,11 +355,7 @@ class _Run:
         seconds = time.perf_counter() - self.began
         summary = Summary(
             out=str(self.folder.path),
-            videos=len({info.video for info in infos}),
-            frames=sum(len(info.frames) for info in infos),
-            held_frames=sum(int(info.frames.held.sum()) for info in infos),
-            detections=sum(info.notes.get("detections", 0) for info in infos),
-            crops=sum(info.crops for info in infos),
+            **folder_counts(infos),
             tracks=int(meta.get("tracks", 0)),
             clusters=int(meta.get("clusters", 0)),
             segments=len(segments),

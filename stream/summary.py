@@ -6,9 +6,14 @@ import contextlib
 import ctypes
 import gc
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from stream.errors import EXIT_DEFECT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_QUARANTINED
+
+if TYPE_CHECKING:
+    from stream.store import SegmentInfo
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class Summary:
         if self.defects:
             return EXIT_DEFECT
         return EXIT_QUARANTINED if self.quarantined else EXIT_DONE
+
+
+def folder_counts(infos: Sequence[SegmentInfo]) -> dict[str, Any]:
+    """What the segment files of a work folder hold together, by the names of :class:`Summary`."""
+    return {
+        "videos": len({info.video for info in infos}),
+        "frames": sum(len(info.frames) for info in infos),
+        "held_frames": sum(int(info.frames.held.sum()) for info in infos),
+        "detections": sum(info.notes.get("detections", 0) for info in infos),
+        "crops": sum(info.crops for info in infos),
+    }
 
 
 def peak_rss_bytes() -> int:

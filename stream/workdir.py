@@ -178,6 +178,18 @@ class WorkFolder:
                 return read_segment_info(path).uri
         return None
 
+    def contents(self) -> dict[str, tuple[str, str]]:
+        """Content of a video -> its name here, and where it was read from. Damaged files are passed over."""
+        found = {}
+        for folder in sorted((self.path / "segments").glob("*")):
+            for path in sorted(folder.glob("*.parquet")):
+                with contextlib.suppress(WorkdirError):
+                    info = read_segment_info(path)
+                    if content := info.notes.get("content"):
+                        found[str(content)] = (info.video, info.uri)
+                    break  # all segments of a video say the same
+        return found
+
     def stats(self) -> list[dict[str, Any]]:
         """The stats of every segment that is there: ``segment``, ``fingerprint``, ``stats``."""
         latest = {(e.get("segment"), e.get("fingerprint")): e for e in read_lines(self.path / "stats.jsonl")}
@@ -267,6 +279,10 @@ class WorkFolder:
         write_cluster_file(self.path / "clusters" / f"{name}.parquet", table)
         self._write_yaml({**self.read_run(), _LATEST: name})
         return name
+
+    def drop_clusters(self) -> None:
+        """No clustering is the latest any more: there is nothing to cluster. Its file stays."""
+        self._write_yaml({key: value for key, value in self.read_run().items() if key != _LATEST})
 
     def latest_clusters(self) -> str | None:
         """Id of the clustering written last, None where there is none."""

@@ -22,7 +22,7 @@ def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "cluster", "name", "report", "evaluate", "demo", "doctor", "models"]
+    "command", ["run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     answer = celstream(command, "--help")
