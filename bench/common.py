@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ RESULTS = Path(__file__).parent / "results"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # on the GPU machine there is no PyAV
+        return "missing"
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, and the versions of what does the work."""
-    import av
     import numpy
     import psutil
 
@@ -29,7 +36,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "av": av.__version__,
+        "av": _version("av"),
         "numpy": numpy.__version__,
     }
 

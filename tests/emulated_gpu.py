@@ -28,7 +28,7 @@ def build(folder: Path) -> ctypes.CDLL:
     lines += [f"EMULATE({kind.lower()}_{name})" for kind, name in kernels]
     source, library = folder / "emulated.cpp", folder / "emulated.so"
     source.write_text("\n".join(lines) + "\n")
-    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-w", "-o", str(library), str(source)]
+    command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-o", str(library), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))

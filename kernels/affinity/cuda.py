@@ -17,7 +17,7 @@ Bytes per iteration, T the size of the messages' type, S that of the similarity'
   one row's arithmetic hides behind another one's loads; where only one fits, the beginning of the next is
   fetched into the L2 meanwhile.
 - the L2 also serves the column vector (T N^2) and the column sums of each block, which are touched only
-  where a responsibility is positive.
+  where a responsibility is positive (0.2 to 1.5 % of the pairs of clustered embeddings).
 
 Column sums are added in an order that depends on the device but not on the run: the same input on the same
 kind of device gives the same result. Memory above the similarity: T N^2 + O(N x multiprocessors), and T N^2
