@@ -109,9 +109,9 @@ class ClusterConfig(_Strict):
     strength: float | None = Field(None, ge=0, le=1)
     """Fixed cluster determination strength, no search. Raising it gives more, purer clusters; 0 gives one,
     1 one per point."""
-    damping: float = Field(0.7, ge=0.5, lt=1)
+    damping: float = Field(0.9, ge=0.5, lt=1)
     """Share of the old message kept per iteration. Raising it is slower and oscillates less."""
-    max_iter: int = Field(400, ge=1)
+    max_iter: int = Field(1000, ge=1)
     """Iterations at most. Raising it lets hard cases converge."""
     convergence_iter: int = Field(20, ge=1)
     """Iterations that the exemplars must hold still. Raising it is surer and slower."""

@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.affinity import StrengthMap, search_strength, strength_map
+from kernels.affinity import StrengthMap, strength_map
 from kernels.affinity.contract import AffinityResult
-from kernels.affinity.sparse import ENOUGH, SparseProblem, SparseSolver, neighbours_for
-from kernels.affinity.sparse_strength import run_at, sparse_search, sparse_strength_map
-from kernels.affinity.strength import SearchResult, clusters_at
+from kernels.affinity.sparse import ENOUGH, SparseProblem, neighbours_for
+from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
+from kernels.affinity.strength import Run, clusters_at, dense_runs, search, settle
 from kernels.neighbours import nearest_neighbours
 from kernels.similarity import negative_squared_distances, weighted_similarity
 from stream.config import ClusterConfig
@@ -36,6 +36,7 @@ _STRETCH = 1000  # points clustered at once on the first of two levels
 _KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
 _ROWS = 4096  # points compared with the exemplars at once
 _MOST_BYTES = 256 << 20
+_APPROACH = 2.0  # times the clusters wanted, from where they are come down to
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ def find_exemplars(points: Floats, weights: Floats, order: Ints, config: Cluster
     while (way := _way(len(order), low, budget)) is None:
         order, weights = _thinned(points, weights, order, budget, low, config)
         levels += 1
-    chosen, carried = points[order], np.maximum(weights[order], 1e-3)
+    if levels == 1:
+        order, chosen = np.arange(total), points  # order matters for stretches alone; no copy
+    else:
+        chosen = points[order]
+    carried = np.maximum(weights[order], 1e-3)
     if way == "dense":
         found = _dense(weighted_similarity(chosen, carried), total, (low, high), config)
     else:
@@ -146,71 +151,52 @@ def _stretch(points: Floats, weights: Floats, count: int, config: ClusterConfig)
         return np.zeros(1, np.int64)
     s = weighted_similarity(points, weights)
     strengths = strength_map(s)
-    result = clusters_at(s, strengths.strength_for(count), strengths, **_settings(config))
+    result = clusters_at(
+        s, strengths.strength_for(count), strengths, damping=config.damping, max_iter=config.max_iter,
+        convergence_iter=config.convergence_iter,
+    )  # fmt: skip
     if result.converged and 0.8 * count <= len(result.exemplars) <= 1.1 * count:
         return result.exemplars
     return np.sort(strengths.order[:count])  # the greedy choice has exactly so many
 
 
-def _settings(config: ClusterConfig) -> dict[str, Any]:
-    return {
-        "damping": config.damping,
-        "max_iter": config.max_iter,
-        "convergence_iter": config.convergence_iter,
-    }
-
-
-_Answer = tuple[AffinityResult, float, float, int, list[str]]  # with strength, preference, probes, messages
+# Result, strength, preference, probes, messages.
+_Answer = tuple[AffinityResult, float, float, int, list[str]]
 
 
 def _dense(s: Floats, total: int, wanted: tuple[int, int], config: ClusterConfig) -> _Answer:
-    """By the strength, the range or the default; ``total`` is how many points those in ``s`` stand for."""
     strengths = strength_map(s)
-    if config.clusters is None and config.strength is not None:
-        local = _local(config.strength, len(s), total, strengths)
-        result = clusters_at(s, local, strengths, **_settings(config))
-        return _at_strength(result, local, strengths, config)
-    low, high, goal = _goal(strengths, wanted, config)
-    found = search_strength(s, (low, high), start=goal, strengths=strengths, **_settings(config))
-    return _of_search(found, len(s), total, config)
+    with dense_runs(s, strengths, config.convergence_iter) as run:
+        return _choose(run, strengths, total, wanted, config)
 
 
 def _among_neighbours(
     problem: SparseProblem, total: int, wanted: tuple[int, int], config: ClusterConfig
 ) -> _Answer:
-    strengths = sparse_strength_map(problem, 2 * wanted[1] + 2)
-    if config.clusters is None and config.strength is not None:
-        local = _local(config.strength, len(problem), total, strengths)
-        with SparseSolver(problem) as solver:
-            result = run_at(solver, local, strengths, **_settings(config))
-        return _at_strength(result, local, strengths, config)
-    low, high, goal = _goal(strengths, wanted, config)
-    found = sparse_search(problem, (low, high), strengths, start=goal, **_settings(config))
-    return _of_search(found, len(problem), total, config)
+    strengths = sparse_strength_map(problem, int(_APPROACH * wanted[1]) + 2)
+    with sparse_runs(problem, strengths, config.convergence_iter) as run:
+        return _choose(run, strengths, total, wanted, config)
 
 
-def _local(strength: float, n: int, total: int, strengths: StrengthMap) -> float:
-    """The strength among n points that stand for ``total``: strength speaks of all points."""
-    return strength if n == total else strengths.strength_for(min(n, total**strength))
-
-
-def _goal(
-    strengths: StrengthMap, wanted: tuple[int, int], config: ClusterConfig
-) -> tuple[int, int, float | None]:
-    """The range of counts to search, and the count to begin at (None: its middle)."""
-    low, high = (min(bound, len(strengths.order)) for bound in wanted)
-    return low, high, None if config.clusters is not None else strengths.sharpest_count(low, high)
-
-
-def _at_strength(
-    result: AffinityResult, local: float, strengths: StrengthMap, config: ClusterConfig
+def _choose(
+    run: Run, strengths: StrengthMap, total: int, wanted: tuple[int, int], config: ClusterConfig
 ) -> _Answer:
-    assert config.strength is not None
-    messages = [result.warning] if result.warning else []
-    return result, config.strength, strengths.preference(local), 1, messages
-
-
-def _of_search(found: SearchResult, n: int, total: int, config: ClusterConfig) -> _Answer:
+    """By the strength, the range or the default; ``total`` is how many points those of the map stand for."""
+    n = len(strengths.order)
+    if config.clusters is None and config.strength is not None:
+        # strength speaks of all points, also where those at hand are fewer and stand for them
+        local = config.strength if n == total else strengths.strength_for(min(n, total**config.strength))
+        result = settle(
+            strengths, run, local, damping=config.damping, max_iter=config.max_iter, approach=_APPROACH
+        )
+        messages = [result.warning] if result.warning else []
+        return result, config.strength, strengths.preference(local), 1, messages
+    low, high = (min(bound, n) for bound in wanted)
+    goal = None if config.clusters is not None else strengths.sharpest_count(low, high)
+    found = search(
+        n, strengths, run, (low, high), start=goal, damping=config.damping, max_iter=config.max_iter,
+        approach=_APPROACH,
+    )  # fmt: skip
     told = found.warning and (config.clusters is not None or not found.result.converged)
     asked = found.strength * math.log(n) / math.log(total) if n < total else found.strength
     return found.result, asked, found.preference, len(found.probes), [found.warning] if told else []

@@ -193,7 +193,7 @@ class Solution:
         for rows in m.blocks(m.n, m.n):
             block = m._rows(rows, -math.inf) - on_device[rows, None]
             xp.maximum(block, 0, out=block)
-            block[~follows[rows]] = 0  # exemplars follow nobody
+            block *= follows[rows, None]  # exemplars follow nobody
             gain += block.sum(axis=0, dtype=np.float64)
         most = float(m.to_host(gain)[free].max())
         return most > 0.1 * size

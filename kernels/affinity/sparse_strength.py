@@ -1,4 +1,4 @@
-"""Strength without the matrix of all pairs: the map to the preference, and the search.
+"""Strength without the matrix of all pairs: the map to the preference, and the runs.
 
 See :mod:`kernels.affinity.strength` for what both are.
 
@@ -9,7 +9,9 @@ few exemplars cost blocks of all pairs, and the later ones next to nothing. The 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from kernels.affinity.contract import AffinityResult, Messages
 from kernels.affinity.sparse import Ints, SparseProblem, SparseSolver
-from kernels.affinity.strength import SearchResult, StrengthMap, search
+from kernels.affinity.strength import KEPT, Run, StrengthMap
 from kernels.similarity import negative_squared_distances
 
 Doubles = NDArray[np.float64]
@@ -104,56 +106,24 @@ def sparse_strength_map(problem: SparseProblem, most: int) -> StrengthMap:
     )
 
 
-# Stands for messages that the solver keeps where they are.
-_KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
-
-
-def run_at(
-    solver: SparseSolver,
-    strength: float,
-    strengths: StrengthMap,
-    *,
-    damping: float = 0.5,
-    max_iter: int = 200,
-    convergence_iter: int = 15,
-    go_on: bool = False,
-) -> AffinityResult:
-    """One run at a strength, as :func:`kernels.affinity.strength.clusters_at`; ends at 0 and 1 need none."""
-    p = strengths.preference(strength)
-    if 0 < strength < 1:
-        return solver.solve(
-            p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter, go_on=go_on
-        )
-    problem = solver.problem
-    exemplars = np.arange(len(problem)) if strength >= 1 else np.array([problem.single()])
-    labels, best = problem.assign(exemplars)
-    net = float(best.sum(dtype=np.float64)) + p * len(exemplars)
-    return AffinityResult(exemplars, labels, 0, True, net, damping, None)
-
-
-def sparse_search(
-    problem: SparseProblem,
-    clusters: tuple[int, int],
-    strengths: StrengthMap,
-    *,
-    start: float | None = None,
-    damping: float = 0.5,
-    max_iter: int = 200,
-    convergence_iter: int = 15,
-    max_probes: int = 25,
-    seed: int = 0,
-) -> SearchResult:
-    """As :func:`kernels.affinity.search_strength`, which says what the parameters do."""
+@contextlib.contextmanager
+def sparse_runs(
+    problem: SparseProblem, strengths: StrengthMap, convergence_iter: int = 15, *, seed: int = 0
+) -> Iterator[Run]:
+    """Runs over one problem for :func:`kernels.affinity.strength.search` and ``settle``."""
     with SparseSolver(problem, seed=seed) as solver:
 
         def run(strength: float, damping: float, max_iter: int, warm: Messages | None) -> AffinityResult:
-            result = run_at(
-                solver, strength, strengths, damping=damping, max_iter=max_iter,
-                convergence_iter=convergence_iter, go_on=warm is not None,
-            )  # fmt: skip
-            return replace(result, messages=_KEPT)
+            p = strengths.preference(strength)
+            if 0 < strength < 1:
+                result = solver.solve(
+                    p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
+                    go_on=warm is not None,
+                )  # fmt: skip
+                return replace(result, messages=KEPT)
+            exemplars = np.arange(len(problem)) if strength >= 1 else np.array([problem.single()])
+            labels, best = problem.assign(exemplars)
+            net = float(best.sum(dtype=np.float64)) + p * len(exemplars)
+            return AffinityResult(exemplars, labels, 0, True, net, damping, None)
 
-        return search(
-            len(problem), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
-            max_probes=max_probes,
-        )  # fmt: skip
+        yield run

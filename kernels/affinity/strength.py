@@ -9,7 +9,9 @@ clusters: equal steps multiply the number of clusters by equal factors, from 1 (
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -238,6 +240,36 @@ def _end(problem: Problem, strength: float) -> AffinityResult:
     return AffinityResult(exemplars, labels, 0, True, net, 0.5, None)
 
 
+def settle(
+    strengths: StrengthMap,
+    run: Run,
+    strength: float,
+    *,
+    damping: float = 0.5,
+    max_iter: int = 400,
+    approach: float = 2.0,
+) -> AffinityResult:
+    """One run at a strength that goes on from a run at ``approach`` times its count.
+
+    Coming from more clusters, every point has an exemplar near it when the fewer are chosen: the messages
+    swing less, the net similarity is better (on 5,000 crops of two films by .1 to .3 %), and the same
+    clusters are found whether far pairs are looked at or not. 1 starts from nothing and saves a run.
+    """
+    warm = _from_above(run, strengths, strength, damping, max_iter, approach)
+    return run(strength, damping, max_iter, warm)
+
+
+def _from_above(
+    run: Run, strengths: StrengthMap, strength: float, damping: float, max_iter: int, approach: float
+) -> Messages | None:
+    n = len(strengths.order)
+    count = approach * n**strength
+    if approach <= 1 or not 0 < strength < 1 or count >= n:
+        return None
+    result = run(strengths.strength_for(count), damping, max_iter, None)
+    return result.messages if result.converged else None
+
+
 def _distance(count: int, low: int, high: int) -> int:
     return max(low - count, count - high, 0)
 
@@ -281,6 +313,24 @@ def search_strength(
     scanned = scan(s)
     strengths = strengths or _map(s, scanned)
     _check_map(strengths, len(s))
+    with dense_runs(s, strengths, convergence_iter, seed=seed, threads=threads, scanned=scanned) as run:
+        return search(
+            len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
+            max_probes=max_probes,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def dense_runs(
+    s: FloatArray,
+    strengths: StrengthMap,
+    convergence_iter: int = 15,
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+    scanned: Scan | None = None,
+) -> Iterator[Run]:
+    """Runs over one checked similarity for :func:`search` and :func:`settle`; they share memory and threads."""
     from kernels.affinity.cpu import Solver
 
     with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:
@@ -289,23 +339,20 @@ def search_strength(
             p = strengths.preference(strength)
             if not 0 < strength < 1 or len(s) == 1:
                 problem = check_problem(
-                    s, p, damping, max_iter, convergence_iter, None, seed, scanned=scanned
+                    s, p, damping, max_iter, convergence_iter, None, seed, scanned=solver.scanned
                 )  # fmt: skip
                 return _end(problem, strength)
             result = solver.solve(
                 p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
                 go_on=warm is not None,
             )  # fmt: skip
-            return replace(result, messages=_KEPT)
+            return replace(result, messages=KEPT)
 
-        return search(
-            len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
-            max_probes=max_probes,
-        )  # fmt: skip
+        yield run
 
 
 # Stands for messages that the solver keeps where they are.
-_KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
+KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
 
 
 class Run(Protocol):
@@ -344,8 +391,12 @@ def search(
     damping: float = 0.5,
     max_iter: int = 400,
     max_probes: int = 25,
+    approach: float = 1.0,
 ) -> SearchResult:
     """The search of :func:`search_strength` over n points, whatever does the runs.
+
+    Args beyond it:
+        approach: the first probe goes on from a run at so many times its count, see :func:`settle`.
 
     Raises:
         ValueError: as :func:`search_strength` for the range and ``max_probes``.
@@ -361,9 +412,9 @@ def search(
     best: tuple[tuple[int, int, int], Probe, AffinityResult] | None = None
     # the ends are known without a run
     below, above = (Probe(t, strengths.preference(t), k, True, 0) for t, k in ((0.0, 1), (1.0, n)))
-    messages: Messages | None = None
     misses = 0
     strength = strengths.strength_for(goal)
+    messages = _from_above(run, strengths, strength, damping, max_iter, approach)
     while len(probes) < max_probes:
         result = run(
             strength, max(damping, 0.9) if misses else damping, max_iter * (1 + min(misses, 2)), messages
