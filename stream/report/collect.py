@@ -45,6 +45,8 @@ class Limits:
     """Clusters with a card of their own; smaller ones are folded. Raising it makes a longer page."""
     small_size: int = 2
     """Clusters of at most this many crops are folded, if there are larger ones. Raising it folds more."""
+    small_share: float = 0.02
+    """So are those of at most this share of the largest one's crops. Raising it folds more."""
     small_pictures: int = 96
     """Pictures of folded clusters. Raising it shows more of them."""
     unsorted: int = 48
@@ -129,6 +131,7 @@ def _clustered(
     similarity, every = _groups(crops, clusters, names)
     groups = [g for g in every if len(g.rows) >= base.smallest_shown or g.name]
     shown, folded = _split(groups, limits)
+    shown = sorted(shown, key=lambda g: (not g.name, -_sureness(g, crops)))
     when = axis.when(crops)
     sheets = [_sheet(g, crops, when, limits.sheet) for g in shown]
     small_rows = [g.exemplar for g in folded][: limits.small_pictures]
@@ -218,10 +221,17 @@ def _one_for_each_name(groups: Sequence[_Group]) -> list[_Group]:
 
 def _split(groups: Sequence[_Group], limits: Limits) -> tuple[list[_Group], list[_Group]]:
     """Clusters with a card of their own, and those that are folded together."""
-    large = [g for g in groups if len(g.rows) > limits.small_size or g.name]
+    most = max((len(g.rows) for g in groups), default=0)
+    small = max(limits.small_size, limits.small_share * most)
+    large = [g for g in groups if len(g.rows) > small or g.name]
     shown = (large or list(groups))[: limits.cast]
     numbers = {g.numbers for g in shown}
     return shown, [g for g in groups if g.numbers not in numbers]
+
+
+def _sureness(group: _Group, crops: CropTable) -> float:
+    """How sure the detector was, on average: things that are no character come last."""
+    return round(float(crops.score[group.rows].mean()), 2)
 
 
 def _sheet(group: _Group, crops: CropTable, when: Array, count: int) -> list[int]:

@@ -67,10 +67,7 @@ def _headline(data: ReportData) -> str:
     if data.cast:
         # a cluster is a character only when a person says so: most have two or three
         named = sum(c.named for c in data.cast)
-        unnamed = len(data.cast) - named
-        if not named:
-            return count(unnamed, "cluster")
-        return count(named, "character") + (f", {count(unnamed, 'unnamed cluster')}" if unnamed else "")
+        return count(named, "character") if named else count(len(data.cast), "cluster")
     if data.crops and data.clusters is None:
         return count(data.crops, "crop") + ", not clustered"
     return "No characters to show" if data.crops else "No characters found"
@@ -151,6 +148,9 @@ def _lead(data: ReportData) -> str:
         every = "every second" if data.interval_s == 1 else f"every {data.interval_s:g} s"
         parts.append(f"looked at {every}" + (" and at every cut" if data.sampling == "scene" else ""))
     lead = ", ".join(parts) + "."
+    unnamed = sum(not c.named for c in data.cast)
+    if 0 < unnamed < len(data.cast):
+        lead += f" {count(unnamed, 'cluster')} without a name."
     if data.small:
         lead += f' <a href="#small">{count(data.small.clusters, "small cluster")}</a> beside.'
     return lead
@@ -216,7 +216,10 @@ def _cast(data: ReportData) -> str:
             f"{_lane_svg(c, data, 'mini')}</span></a></li>"
         )
     intro = (
-        "The picture is the cluster’s exemplar: the crop that stands for all others. Open one to see them."
+        "The picture is the cluster’s exemplar: the crop that stands for all others. Open one to see them. "
+        + ("Those that the detector was surest of come first. " if len(data.cast) > 1 else "")
+        + "One character is often two or three clusters: one name joins them, "
+        f"<code>celstream name {esc(data.folder)} NUMBER=NAME NUMBER=NAME</code>."
     )
     return (
         f'<div class="section-head"><h2>Cast</h2><p>{intro}</p></div>{_hint(data)}'

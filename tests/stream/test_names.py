@@ -98,7 +98,8 @@ def test_two_clusters_of_one_name_are_one_character_in_the_report(work: Path) ->
     assert (bunny.number, bunny.numbers, bunny.size) == (2, (2, 4), sizes[1] + sizes[3])
     assert data.clusters == 4
     page = (work / "report.html").read_text()
-    assert "2 characters, 1 unnamed cluster" in page
+    assert "<h1>2 characters</h1>" in page
+    assert "1 cluster without a name." in page
     assert "clusters 2 and 4" in page
 
 

@@ -21,10 +21,10 @@ from stream.workdir import WorkFolder
 
 @dataclass
 class Episode:
-    """One video and who is seen when: ``seen`` holds (time in seconds, cluster) pairs."""
+    """One video and who is seen when: ``seen`` holds (time in seconds, cluster), or with a score behind."""
 
     name: str
-    seen: Sequence[tuple[float, int]]
+    seen: Sequence[tuple[float, int] | tuple[float, int, float]]
     length: int = 60  # seconds, one sampled frame each
     held: Sequence[int] = ()  # seconds whose frames repeat the one before
 
@@ -74,7 +74,8 @@ def _write(
     with WorkFolder.open(path, create=True) as folder:
         for episode in episodes:
             video = Video(episode.name, f"/films/{episode.name}.mp4", "video", 320, 240, "f")
-            seen = sorted(episode.seen)
+            scored = sorted((*entry, 0.8)[:3] for entry in episode.seen)
+            seen = [(time_s, cluster) for time_s, cluster, _ in scored]
             m = len(seen)
             embeddings = np.array(
                 [_embedding(c, n, alike or {}) for n, (_, c) in enumerate(seen)], np.float32
@@ -88,7 +89,7 @@ def _write(
                 shots=np.zeros(m, np.int32),
                 held=np.isin(times.astype(np.int64), list(episode.held)),
                 boxes=np.tile(np.array([10, 10, 90, 120], np.float32), (m, 1)),
-                scores=np.full(m, 0.8, np.float32),
+                scores=np.array([score for _, _, score in scored], np.float32),
                 classes=("character",) * m,
                 tracks=np.array([c for _, c in seen], np.int64),
                 sharpness=np.full(m, 100, np.float32),

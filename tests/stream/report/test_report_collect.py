@@ -76,7 +76,29 @@ def test_names_that_people_gave_stay_with_their_cluster(
 ) -> None:
     made = write_folder([episode("one", [(1.0, 4), (2.0, 4), (3.0, 4), (9.0, 1)])])
     data = _collect(made, names={1: "Bluto"})
-    assert [c.name for c in data.cast] == ["Character 1", "Bluto"]  # named, so not folded
+    assert [c.name for c in data.cast] == ["Bluto", "Character 1"]  # named, so not folded, and first
+
+
+def test_what_the_detector_was_sure_of_comes_first(write_folder: Callable[..., Any], episode: Any) -> None:
+    bushes = [(float(t), 0, 0.3) for t in range(30)]
+    faces = [(float(t), 1, 0.6) for t in range(20)] + [(float(t), 2, 0.604) for t in range(10)]
+    data = _collect(write_folder([episode("one", bushes + faces)]))
+    assert [(c.name, c.size) for c in data.cast] == [
+        ("Character 2", 20),  # as good as equal, and larger
+        ("Character 3", 10),
+        ("Character 1", 30),
+    ]
+
+
+def test_clusters_far_smaller_than_the_largest_are_folded(
+    write_folder: Callable[..., Any], episode: Any
+) -> None:
+    seen = [(t / 4, 0) for t in range(200)] + [(float(t), 1) for t in range(4)]
+    seen += [(float(t), 2) for t in range(5)]
+    data = _collect(write_folder([episode("one", seen)]))
+    assert [c.size for c in data.cast] == [200, 5]
+    assert data.small is not None
+    assert data.small.crops == 4
 
 
 def test_the_sheet_is_spread_and_bounded(write_folder: Callable[..., Any], episode: Any) -> None:
