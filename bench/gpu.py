@@ -9,6 +9,7 @@ run is named and skipped, and without a GPU nothing is left. Ends within 8 minut
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -58,7 +59,7 @@ def limits() -> Figures:
     size = min(4 * GIB, free // 4)
     source = cupy.ones(size // 4, cupy.float32)
     target = cupy.empty_like(source)
-    copy = 2 * source.nbytes / seconds(lambda: cupy.copyto(target, source), 10)
+    copy = 2 * source.nbytes / seconds(functools.partial(cupy.copyto, target, source), 10)
     del source, target
     side = 8192
     factor = cupy.random.standard_normal((side, side), dtype=cupy.float32).astype(cupy.float16)

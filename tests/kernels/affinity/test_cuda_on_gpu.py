@@ -91,6 +91,7 @@ def test_cupy_in_cupy_out_on_the_stream_in_use(cupy: Any) -> None:
     s = SETS["blobs"]()
     expected = affinity_propagation(s, -50.0)
     there = cupy.asarray(s)
+    cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True):
         found = affinity_propagation(there, cupy.full(len(s), -50.0))
     assert isinstance(found.labels, cupy.ndarray)
