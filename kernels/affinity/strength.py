@@ -330,7 +330,7 @@ def dense_runs(
     threads: int | None = None,
     scanned: Scan | None = None,
 ) -> Iterator[Run]:
-    """Runs over one checked similarity for :func:`search` and :func:`settle`; they share memory and threads."""
+    """Runs over one checked similarity for :func:`search` and :func:`settle`, with one memory."""
     from kernels.affinity.cpu import Solver
 
     with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:

@@ -10,7 +10,8 @@ from sklearn.metrics import adjusted_mutual_info_score
 from kernels.affinity import affinity_propagation, strength_map
 from kernels.affinity.contract import AffinityResult
 from kernels.affinity.sparse import SparseProblem, SparseSolver, neighbours_for
-from kernels.affinity.sparse_strength import sparse_strength_map
+from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
+from kernels.affinity.strength import dense_runs, search, settle
 from kernels.neighbours import nearest_neighbours
 from kernels.similarity import weighted_similarity
 
@@ -80,6 +81,41 @@ def test_the_map_is_the_dense_one():
     assert np.array_equal(np.sort(found.order), np.arange(n))
     assert (np.diff(found.preferences) >= 0).all()
     assert found.sharpest_count(10, 90) == dense.sharpest_count(10, 90)
+
+
+def test_coming_from_above_all_pairs_and_neighbours_agree():
+    """Much noise, so that there are many nearly equal answers."""
+    n, clusters = 1200, 40
+    x = embeddings(n, 60, 1.1)
+    ones = np.ones(n, np.float32)
+    whole = problem(x, ones, neighbours_for(n, clusters))
+    s = weighted_similarity(x, ones)
+    how = {"damping": 0.7, "max_iter": 1000}
+    strengths = sparse_strength_map(whole, 200)
+    strength = strengths.strength_for(clusters)
+    with dense_runs(s, strengths) as run:
+        cold = settle(strengths, run, strength, **how, approach=1)
+        dense = settle(strengths, run, strength, **how)
+        found = search(n, strengths, run, (30, 50), start=clusters, **how, approach=2)
+    with sparse_runs(whole, strengths) as run:
+        near = settle(strengths, run, strength, **how)
+    assert np.array_equal(near.exemplars, dense.exemplars)
+    assert np.array_equal(near.labels, dense.labels)
+    assert not np.array_equal(cold.exemplars, dense.exemplars)  # so where it comes from did matter
+    assert found.in_range
+    assert found.result.net_similarity == pytest.approx(dense.net_similarity)
+
+
+def test_the_ends_need_no_run():
+    x = embeddings(50, 4, 0.5)
+    whole = problem(x, np.ones(50, np.float32), 20)
+    strengths = sparse_strength_map(whole, 50)
+    with sparse_runs(whole, strengths) as run:
+        one, every = (settle(strengths, run, t) for t in (0.0, 1.0))
+    assert (len(one.exemplars), len(every.exemplars)) == (1, 50)
+    assert one.n_iter == every.n_iter == 0
+    s = weighted_similarity(x, np.ones(50, np.float32))
+    assert one.exemplars[0] == np.argmax(s.sum(axis=0))
 
 
 def test_threads_and_a_second_run_do_not_matter():
