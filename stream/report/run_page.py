@@ -7,7 +7,9 @@ from stream.report.words import clock, count, esc, lasting, rate, size
 
 _MOST_ROWS = 200
 _OPEN_ROWS = 8
-_UNITS = {"decode": "frames", "detect": "boxes", "crop": "crops", "crops": "crops", "embed": "crops"}
+_UNITS = {"decode": "frames", "detect": "boxes"} | dict.fromkeys(
+    ("crop", "crops", "embed", "track", "cluster"), "crops"
+)
 
 
 def run_section(data: ReportData) -> str:
