@@ -227,6 +227,30 @@ def test_what_no_fixed_point_looks_like() -> None:
     assert not any(nobody.update(np.zeros(400, bool)) for _ in range(50))
 
 
+def test_the_watch_waits_longer_where_it_raised_the_damping_and_says_how_long_it_can_only_look() -> None:
+    problem = check_problem(tight_groups(), 1.0, 0.5, 10, 10, None, 0)
+    one, other = np.zeros(400, bool), np.zeros(400, bool)
+    one[:5], other[3:9] = True, True
+    watch = Watch(problem, 0.5, 10)
+    while watch.damping == 0.5:
+        assert watch.n_iter < 50
+        watch.update(one if watch.n_iter % 2 else other)
+    everybody = [watch.update(np.ones(400, bool)) for _ in range(30)]
+    assert everybody.index(True) == 19
+    rng = np.random.default_rng(0)
+    for share in (0.05, 0.2, 0.5):
+        watch = Watch(problem, 0.5, 10)
+        nothing_before = 0
+        for _ in range(400):
+            nothing_before = max(nothing_before, watch.n_iter + watch.ahead())
+            damping = watch.damping
+            change = rng.random() < share
+            acted = watch.update(rng.permutation(one) if change else watch.exemplars)
+            if acted or watch.restart or watch.damping != damping:
+                assert watch.n_iter >= nothing_before
+                nothing_before = 0
+
+
 def test_not_converged_is_said_and_still_a_clustering() -> None:
     s = SETS["moons"]()
     found = affinity_propagation(s, float(np.median(s)), max_iter=5)
