@@ -246,16 +246,27 @@ template <typename T, typename S> struct Pass {
                     if (j < held) kept[j] = sv[u];
                     Values gv;
                     if (gi) gv = load_once<T, V>(gi + (Index)j * V);
+                    const int k = head + j * V;
+                    T sk[V], x[V];
 #pragma unroll
                     for (int v = 0; v < V; v++) {
-                        const int k = head + j * V + v;
-                        const T sk = larger(widen(sv[u].e[v]), floor);
-                        const T x = gi ? weight_before * gv.e[v] : T(0);
-                        if (bits >> v & 1u)
+                        sk[v] = larger(widen(sv[u].e[v]), floor);
+                        x[v] = gi ? weight_before * gv.e[v] : T(0);
+                    }
+                    if (bits == 0) {
+#pragma unroll
+                        for (int v = 0; v < V; v++)
                             av[u].e[v] =
-                                marked_availability(q, i, av[u].e[v], sk, cv.e[v], x, before, k, top);
-                        else
-                            av[u].e[v] = availability(av[u].e[v], sk, cv.e[v], x, before, k, top);
+                                availability(av[u].e[v], sk[v], cv.e[v], x[v], before, k + v, top);
+                    } else {
+#pragma unroll
+                        for (int v = 0; v < V; v++)
+                            av[u].e[v] =
+                                bits >> v & 1u
+                                    ? marked_availability(
+                                          q, i, av[u].e[v], sk[v], cv.e[v], x[v], before, k + v, top
+                                      )
+                                    : availability(av[u].e[v], sk[v], cv.e[v], x[v], before, k + v, top);
                     }
                     store_once<T, V>(ai + (Index)j * V, av[u]);
                 }
@@ -338,12 +349,18 @@ template <typename T, typename S> struct Pass {
             const unsigned bits = marked(q, j);
             Values gv;
             if (more) gv = load_once<T, V>(gi + (Index)j * V);
+            const int k = head + j * V;
+            T r[V];
+            T most = T(0);
 #pragma unroll
             for (int v = 0; v < V; v++) {
-                T r = scale_after * larger(widen(sv.e[v]), floor) - after;
-                if (more) r += weight_after * gv.e[v];
-                add(q, i, sums, head + j * V + v, r, bits >> v & 1u);
+                r[v] = scale_after * larger(widen(sv.e[v]), floor) - after;
+                if (more) r[v] += weight_after * gv.e[v];
+                most = larger(most, r[v]);
             }
+            if (bits != 0 || most > T(0))  // few are
+#pragma unroll
+                for (int v = 0; v < V; v++) add(q, i, sums, k + v, r[v], bits >> v & 1u);
         }
         for (int e = threadIdx.x; e < head + tail; e += blockDim.x) {
             const int k = e < head ? e : n - tail + (e - head);
