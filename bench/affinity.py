@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import RESULTS, save
 
 from kernels.affinity import cpu, preference_range, search_strength, strength_map
-from kernels.affinity.strength import clusters_at
+from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances
 
 PARTS = ("iterations", "search", "memory", "falls")

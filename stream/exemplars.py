@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from kernels.affinity import StrengthMap, strength_map
 from kernels.affinity.contract import AffinityResult
+from kernels.affinity.search import Run, clusters_at, dense_runs, search, settle
 from kernels.affinity.sparse import ENOUGH, SparseProblem, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
-from kernels.affinity.strength import Run, clusters_at, dense_runs, search, settle
 from kernels.neighbours import nearest_neighbours
 from kernels.similarity import negative_squared_distances, weighted_similarity
 from stream.config import ClusterConfig

@@ -8,14 +8,8 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from kernels.affinity.contract import AffinityResult, Messages
-from kernels.affinity.strength import (
-    Probe,
-    SearchResult,
-    StrengthMap,
-    preference_range,
-    search_strength,
-    strength_map,
-)
+from kernels.affinity.search import Probe, SearchResult, search_strength
+from kernels.affinity.strength import StrengthMap, preference_range, strength_map
 
 __all__ = [
     "AffinityResult",

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.affinity.contract import AffinityResult, Messages
+from kernels.affinity.search import KEPT, Run
 from kernels.affinity.sparse import Ints, SparseProblem, SparseSolver
-from kernels.affinity.strength import KEPT, Run, StrengthMap
+from kernels.affinity.strength import StrengthMap
 from kernels.similarity import negative_squared_distances
 
 Doubles = NDArray[np.float64]
@@ -110,7 +111,7 @@ def sparse_strength_map(problem: SparseProblem, most: int) -> StrengthMap:
 def sparse_runs(
     problem: SparseProblem, strengths: StrengthMap, convergence_iter: int = 15, *, seed: int = 0
 ) -> Iterator[Run]:
-    """Runs over one problem for :func:`kernels.affinity.strength.search` and ``settle``."""
+    """Runs over one problem for :func:`kernels.affinity.search.search` and ``settle``."""
     with SparseSolver(problem, seed=seed) as solver:
 
         def run(strength: float, damping: float, max_iter: int, warm: Messages | None) -> AffinityResult:

@@ -1,4 +1,4 @@
-"""From a wished number of clusters to a preference: its range, the strength in 0..1, and the search.
+"""From a wished number of clusters to a preference: its range, and the strength in 0..1.
 
 The map from strength to preference is read off the data. Affinity propagation maximizes the sum of every
 point's similarity to its exemplar plus one preference per exemplar. Adding exemplars greedily to that sum
@@ -9,30 +9,20 @@ clusters: equal steps multiply the number of clusters by equal factors, from 1 (
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels.affinity.contract import (
-    AffinityResult,
     FloatArray,
-    Messages,
-    Problem,
     Scan,
-    assign,
-    best_single,
     check_problem,
     check_similarity,
     row_blocks,
     scan,
 )
-
-_NARROWEST = 1e-4  # strengths nearer than this are one: less than a thousandth more clusters
 
 
 def preference_range(similarity: ArrayLike) -> tuple[float, float]:
@@ -143,10 +133,10 @@ def strength_map(similarity: ArrayLike) -> StrengthMap:
         ValueError: not square, empty, NaN or +inf.
     """
     s = check_similarity(similarity)
-    return _map(s, scan(s))
+    return map_of(s, scan(s))
 
 
-def _map(s: FloatArray, scanned: Scan) -> StrengthMap:
+def map_of(s: FloatArray, scanned: Scan) -> StrengthMap:
     problem = check_problem(s, 0.0, 0.5, 1, 1, None, 0, scanned=scanned)
     p_min, p_max = _range(s)
     if len(s) == 1:
@@ -155,327 +145,3 @@ def _map(s: FloatArray, scanned: Scan) -> StrengthMap:
 
     order, gains = greedy_exemplars(s, problem.floor)
     return StrengthMap.of(order, gains, p_min, p_max)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One run of the search."""
-
-    strength: float
-    preference: float
-    clusters: int
-    converged: bool
-    n_iter: int
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """A strength whose cluster count lies in the range, or the nearest there is.
-
-    Attributes:
-        strength, preference, result: the answer; ``result.messages`` is None.
-        in_range: its count lies in the range and it converged.
-        below, above: where the count jumps over the range, the nearest probes on both sides (also the
-            trivial ends, one cluster and N clusters, which need no run).
-        probes: every run in order.
-        warning: empty when in range; otherwise what was found and what to do.
-    """
-
-    strength: float
-    preference: float
-    result: AffinityResult
-    in_range: bool
-    below: Probe | None
-    above: Probe | None
-    probes: tuple[Probe, ...]
-    warning: str = ""
-
-    def __repr__(self) -> str:
-        return (
-            f"SearchResult(strength={self.strength:.4f}, {len(self.result.exemplars)} clusters, "
-            f"in_range={self.in_range}, {len(self.probes)} probes)"
-        )
-
-
-def clusters_at(
-    similarity: ArrayLike,
-    strength: float,
-    strengths: StrengthMap | None = None,
-    *,
-    damping: float = 0.5,
-    max_iter: int = 1000,
-    convergence_iter: int = 15,
-    warm_start: Messages | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-) -> AffinityResult:
-    """One run at a strength. 0 and 1 are exact and need no run: the best single exemplar; every point.
-
-    ``warm_start`` is used up: its memory becomes that of the result's messages.
-    """
-    s = check_similarity(similarity)
-    strengths = strengths or strength_map(s)
-    _check_map(strengths, len(s))
-    p = strengths.preference(strength)
-    if 0 < strength < 1 and len(s) > 1:
-        from kernels.affinity.cpu import affinity_propagation
-
-        return affinity_propagation(
-            s, p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
-            warm_start=warm_start, seed=seed, overwrite_warm_start=True, threads=threads,
-        )  # fmt: skip
-    problem = check_problem(s, p, damping, max_iter, convergence_iter, None, seed)
-    return replace(_end(problem, strength), messages=warm_start, damping=damping)
-
-
-def _end(problem: Problem, strength: float) -> AffinityResult:
-    """Strength 0 (the best single exemplar) or 1 (every point), without a run."""
-    s = problem.similarity
-    exemplars = np.arange(len(s)) if strength >= 1 else np.array([best_single(problem)])
-    labels = assign(problem, exemplars)
-    to = exemplars[labels]
-    others = to != np.arange(len(s))
-    net = float(np.maximum(s[np.flatnonzero(others), to[others]], problem.floor).sum(dtype=np.float64))
-    net += float(problem.preference[exemplars].sum(dtype=np.float64))
-    return AffinityResult(exemplars, labels, 0, True, net, 0.5, None)
-
-
-def settle(
-    strengths: StrengthMap,
-    run: Run,
-    strength: float,
-    *,
-    damping: float = 0.5,
-    max_iter: int = 400,
-    approach: float = 2.0,
-) -> AffinityResult:
-    """One run at a strength that goes on from a run at ``approach`` times its count.
-
-    Coming from more clusters, every point has an exemplar near it when the fewer are chosen: the messages
-    swing less, the net similarity is better (on 5,000 crops of two films by .1 to .3 %), and the same
-    clusters are found whether far pairs are looked at or not. 1 starts from nothing and saves a run.
-    """
-    warm = _from_above(run, strengths, strength, damping, max_iter, approach)
-    return run(strength, damping, max_iter, warm)
-
-
-def _from_above(
-    run: Run, strengths: StrengthMap, strength: float, damping: float, max_iter: int, approach: float
-) -> Messages | None:
-    n = len(strengths.order)
-    count = approach * n**strength
-    if approach <= 1 or not 0 < strength < 1 or count >= n:
-        return None
-    result = run(strengths.strength_for(count), damping, max_iter, None)
-    return result.messages if result.converged else None
-
-
-def _distance(count: int, low: int, high: int) -> int:
-    return max(low - count, count - high, 0)
-
-
-def search_strength(
-    similarity: ArrayLike,
-    clusters: tuple[int, int],
-    *,
-    start: float | None = None,
-    strengths: StrengthMap | None = None,
-    damping: float = 0.5,
-    max_iter: int = 400,
-    convergence_iter: int = 15,
-    max_probes: int = 25,
-    seed: int = 0,
-    threads: int | None = None,
-) -> SearchResult:
-    """Find a strength whose number of clusters lies in ``clusters`` = (min, max), both included.
-
-    Starts where the map expects ``start`` clusters (None: the middle of the range), then closes in from
-    both sides: too few clusters raise the strength, too many lower it. Every probe goes on from the last
-    one's messages; one that does not converge tells nothing, and the next starts afresh elsewhere with more
-    damping. Always ends: at the first count inside, when the two sides touch (the count jumps over the
-    range), or after ``max_probes``.
-
-    Args:
-        similarity: (N, N), as for :func:`kernels.affinity.affinity_propagation`.
-        clusters: (min, max), 1 <= min <= max and min <= N. A wider range takes fewer probes.
-        start: clusters to begin at, within the range.
-        strengths: the map of this similarity, where it is known.
-        damping, max_iter, convergence_iter, seed: of every run.
-        max_probes: runs at most. Raising it helps only where runs do not converge.
-        threads: cores to use; None takes all.
-
-    Raises:
-        ValueError: min < 1, min > max, min > N, a ``start``, ``max_probes`` or ``threads`` out of its range,
-            or what the similarity is refused for.
-    """
-    s = check_similarity(similarity)
-    _check_range(clusters, len(s), max_probes)
-    scanned = scan(s)
-    strengths = strengths or _map(s, scanned)
-    _check_map(strengths, len(s))
-    with dense_runs(s, strengths, convergence_iter, seed=seed, threads=threads, scanned=scanned) as run:
-        return search(
-            len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
-            max_probes=max_probes,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def dense_runs(
-    s: FloatArray,
-    strengths: StrengthMap,
-    convergence_iter: int = 15,
-    *,
-    seed: int = 0,
-    threads: int | None = None,
-    scanned: Scan | None = None,
-) -> Iterator[Run]:
-    """Runs over one checked similarity for :func:`search` and :func:`settle`, with one memory."""
-    from kernels.affinity.cpu import Solver
-
-    with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:
-
-        def run(strength: float, damping: float, max_iter: int, warm: Messages | None) -> AffinityResult:
-            p = strengths.preference(strength)
-            if not 0 < strength < 1 or len(s) == 1:
-                problem = check_problem(
-                    s, p, damping, max_iter, convergence_iter, None, seed, scanned=solver.scanned
-                )  # fmt: skip
-                return _end(problem, strength)
-            result = solver.solve(
-                p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
-                go_on=warm is not None,
-            )  # fmt: skip
-            return replace(result, messages=KEPT)
-
-        yield run
-
-
-# Stands for messages that the solver keeps where they are.
-KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
-
-
-class Run(Protocol):
-    """One run at a strength, the ends 0 and 1 included, going on from ``warm`` where it is not None.
-
-    ``warm`` is what an earlier result had as its messages; the search does not look into it.
-    """
-
-    def __call__(
-        self, strength: float, damping: float, max_iter: int, warm: Messages | None
-    ) -> AffinityResult: ...
-
-
-def _check_map(strengths: StrengthMap, n: int) -> None:
-    if len(strengths.order) != n:
-        raise ValueError(f"strengths: expected a map of {n} points, got one of {len(strengths.order)}")
-
-
-def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> None:
-    low, high = clusters
-    if not 1 <= low <= high:
-        raise ValueError(f"clusters: expected 1 <= min <= max, got {low}:{high}")
-    if low > n:
-        raise ValueError(f"clusters: expected a minimum of at most {n}, the number of points, got {low}")
-    if max_probes < 1:
-        raise ValueError(f"max_probes: expected at least 1, got {max_probes}")
-
-
-def search(
-    n: int,
-    strengths: StrengthMap,
-    run: Run,
-    clusters: tuple[int, int],
-    *,
-    start: float | None = None,
-    damping: float = 0.5,
-    max_iter: int = 400,
-    max_probes: int = 25,
-    approach: float = 1.0,
-) -> SearchResult:
-    """The search of :func:`search_strength` over n points, whatever does the runs.
-
-    Args beyond it:
-        approach: the first probe goes on from a run at so many times its count, see :func:`settle`.
-
-    Raises:
-        ValueError: as :func:`search_strength` for the range and ``max_probes``.
-    """
-    _check_range(clusters, n, max_probes)
-    low, high = clusters
-    if start is not None and not math.isfinite(start):
-        raise ValueError(f"start: expected a number of clusters, got {start}")
-    goal = start if start is not None else math.sqrt(low * min(high, n))
-    goal = min(max(goal, low), high, n)
-
-    probes: list[Probe] = []
-    best: tuple[tuple[int, int, int], Probe, AffinityResult] | None = None
-    # the ends are known without a run
-    below, above = (Probe(t, strengths.preference(t), k, True, 0) for t, k in ((0.0, 1), (1.0, n)))
-    misses = 0
-    strength = strengths.strength_for(goal)
-    messages = _from_above(run, strengths, strength, damping, max_iter, approach)
-    while len(probes) < max_probes:
-        result = run(
-            strength, max(damping, 0.9) if misses else damping, max_iter * (1 + min(misses, 2)), messages
-        )
-        count = len(result.exemplars)
-        probe = Probe(strength, strengths.preference(strength), count, result.converged, result.n_iter)
-        probes.append(probe)
-        # a converged probe counts before an unconverged one; of equals, more clusters: purer
-        rank = (_distance(count, low, high) if result.converged else n, 0 if result.converged else 1, -count)
-        if best is None or rank < best[0]:
-            best = rank, probe, replace(result, messages=None)
-        if result.converged:
-            misses = 0
-            messages = result.messages
-            if low <= count <= high:
-                break
-            if count < low:
-                below = probe if probe.strength > below.strength else below
-            else:
-                above = probe if probe.strength < above.strength else above
-            width = above.strength - below.strength
-            if width < _NARROWEST or above.preference <= below.preference:
-                break
-            share = 0.5
-            if len(probes) % 3 and above.clusters > below.clusters:
-                # where the logarithm of the count, taken as a line, meets the goal; every third step halves
-                share = math.log(goal / below.clusters) / math.log(above.clusters / below.clusters)
-                share = min(max(share, 0.1), 0.9)
-            strength = below.strength + share * width
-        else:
-            messages = None
-            misses += 1
-            # 1/2, 1/4, 3/4, 1/8, ...: elsewhere between the two sides, never the same place twice
-            whole = 2 ** misses.bit_length()
-            share = (2 * (misses - whole // 2) + 1) / whole
-            strength = below.strength + share * (above.strength - below.strength)
-    assert best is not None
-    _, probe, result = best
-    ends = [end for end in (below, above) if end.n_iter == 0 and end not in probes]
-    for end in ends:
-        # an untried end: inside the range, or nearer to it than anything that converged
-        nearer = _distance(end.clusters, low, high) < _distance(probe.clusters, low, high)
-        if (probe.converged and nearer) or (not probe.converged and low <= end.clusters <= high):
-            probe = end
-            result = replace(run(end.strength, damping, max_iter, None), messages=None)
-    inside = low <= probe.clusters <= high and probe.converged
-    warning = ""
-    if not inside:
-        unsure = "" if probe.converged else "; it did not converge: raise max_iter or damping"
-        warning = (
-            f"no strength found with {low}:{high} clusters in {len(probes)} probes: strength "
-            f"{below.strength:.4f} gives {below.clusters}, {above.strength:.4f} gives {above.clusters}; took "
-            f"{probe.clusters}{unsure}"
-        )
-    return SearchResult(
-        probe.strength,
-        probe.preference,
-        result,
-        inside,
-        None if inside else below,
-        None if inside else above,
-        tuple(probes),
-        warning,
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.affinity import affinity_propagation, preference_range, search_strength, strength_map
-from kernels.affinity.strength import clusters_at
+from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {

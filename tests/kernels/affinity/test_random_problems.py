@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from kernels.affinity import affinity_propagation, preference_range, strength_map
-from kernels.affinity.strength import clusters_at
+from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances
 
 KINDS = (

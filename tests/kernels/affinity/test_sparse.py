@@ -9,9 +9,9 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from kernels.affinity import affinity_propagation, strength_map
 from kernels.affinity.contract import AffinityResult
+from kernels.affinity.search import dense_runs, search, settle
 from kernels.affinity.sparse import SparseProblem, SparseSolver, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
-from kernels.affinity.strength import dense_runs, search, settle
 from kernels.neighbours import nearest_neighbours
 from kernels.similarity import weighted_similarity
 

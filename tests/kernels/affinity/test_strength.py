@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.affinity import preference_range, search_strength, strength_map
 from kernels.affinity._greedy import greedy_exemplars
-from kernels.affinity.strength import clusters_at
+from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances
 
 
