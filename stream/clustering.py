@@ -153,13 +153,13 @@ def cluster_embeddings(
         )
         if opened > 0:
             messages.append(
-                f"{opened} more clusters were opened so that boxes of one frame are kept apart "
-                f"({moved} tracks moved in all)"
+                f"clusters opened so that boxes of one frame are kept apart: {opened} (tracks moved: {moved})"
             )
         if left:
             messages.append(
-                f"{left} tracks share a cluster with another box of one of their frames, as there are only "
-                f"{len(found.exemplars) + max(opened, 0)} clusters; raise the number of clusters to part them"
+                f"tracks that share a cluster with another box of one of their frames: {left}, as there are "
+                f"only so many clusters: {len(found.exemplars) + max(opened, 0)}; raise the number of clusters "
+                "to part them"
             )
     numbered, exemplars, similarity = _describe(crops, labels[point_of])
     return Clustering(

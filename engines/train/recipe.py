@@ -24,7 +24,7 @@ class Recipe:
     backgrounds.
     """
 
-    steps: int = 14000
+    steps: int = 8800
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -45,8 +45,8 @@ class Recipe:
         (256, 416, 0.45),
         (256, 320, 0.2),
     )
-    late_step: int = 8500
-    self_steps: tuple[int, ...] = (5000, 9500)
+    late_step: int = 5800
+    self_steps: tuple[int, ...] = (4200, 6500)
     self_boxes: float = 0.8
     creatures: int = 2400
     cartoons: int = 3200
