@@ -158,8 +158,8 @@ def cluster_embeddings(
         if left:
             messages.append(
                 f"tracks that share a cluster with another box of one of their frames: {left}, as there are "
-                f"only so many clusters: {len(found.exemplars) + max(opened, 0)}; raise the number of clusters "
-                "to part them"
+                f"only so many clusters: {len(found.exemplars) + max(opened, 0)}; "
+                "raise the number of clusters to part them"
             )
     numbered, exemplars, similarity = _describe(crops, labels[point_of])
     return Clustering(
