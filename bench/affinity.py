@@ -109,12 +109,13 @@ def iterations(n: int, rounds: int) -> dict[str, float]:
     }
 
 
-def bisect(s: np.ndarray, wanted: tuple[int, int]) -> tuple[int, int, int]:
+def bisect(s: np.ndarray, wanted: tuple[int, int], limit_s: float) -> tuple[int, int, int]:
     """(clusters, runs, runs that did not converge) of scikit-learn between the bounds of the preference."""
+    until = time.perf_counter() + limit_s
     low, high = preference_range(s)
     count = failed = 0
     runs = 0
-    while runs < 25:
+    while runs < 25 and time.perf_counter() < until:
         runs += 1
         middle = (low + high) / 2
         with warnings.catch_warnings(record=True) as said:
@@ -122,13 +123,14 @@ def bisect(s: np.ndarray, wanted: tuple[int, int]) -> tuple[int, int, int]:
             centres, _ = scikit(s, preference=middle, random_state=0)
         failed += bool(said)
         count = len(centres)
+        print(f"scikit-learn at preference {middle:.4g}: {count} clusters", file=sys.stderr)
         if wanted[0] <= count <= wanted[1]:
             break
         low, high = (middle, high) if count < wanted[0] else (low, middle)
     return count, runs, failed
 
 
-def search(n: int, label: str, groups: int, wanted: tuple[int, int]) -> dict[str, float]:
+def search(n: int, label: str, groups: int, wanted: tuple[int, int], limit_s: float) -> dict[str, float]:
     s = similarity(n, groups)
     search_strength(s[:50, :50].copy(), (2, 5))  # compiles
     mine = []
@@ -137,7 +139,7 @@ def search(n: int, label: str, groups: int, wanted: tuple[int, int]) -> dict[str
         found = search_strength(s, wanted)
         mine.append(time.perf_counter() - start)
     start = time.perf_counter()
-    count, runs, failed = bisect(s, wanted)
+    count, runs, failed = bisect(s, wanted, limit_s)
     theirs = time.perf_counter() - start
     inside = wanted[0] <= count <= wanted[1]
     return {
@@ -241,6 +243,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds; leaves no record")
     parser.add_argument("--json", action="store_true", help="print one flat object and nothing else")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=3600,
+        help="seconds after which no further run of scikit-learn's bisection begins; the ratio is then a "
+        "lower bound, and sklearn_search_in_range is 0",
+    )
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -258,8 +267,8 @@ def main() -> int:
         figures["bytes_per_n2_iteration"] = 12.0
     if "search" in arguments.only:
         n = 1500 if quick else 5000
-        figures |= search(n, "grouped", 60, (50, 70))
-        figures |= search(n if quick else 2000, "shapeless", 0, (50, 70))
+        figures |= search(n, "grouped", 60, (50, 70), arguments.limit)
+        figures |= search(n if quick else 2000, "shapeless", 0, (50, 70), arguments.limit)
         figures[f"search_ratio_{n}"] = figures[f"search_ratio_grouped_{n}"]
     if "memory" in arguments.only:
         figures |= memory(3000 if quick else 8000)
