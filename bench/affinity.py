@@ -7,9 +7,9 @@
   reads S and A and writes A, 12 N^2 bytes (were R stored as well, it would be 20).
 - search: from a matrix to a preference whose number of clusters lies in a range. Ours is ``search_strength``
   with all that it does. The other is the cheapest way found that a scikit-learn user could go: from its
-  default, the median, the preference is doubled until there are too few clusters, then bisected, each run cold, at
-  damping 0.9. (At its default damping, 0.5, and between R apcluster's bounds at either damping, it comes to N
-  clusters at N = 5,000, "grouped", and the bisection goes astray for good.)
+  default, the median, the preference is doubled until there are too few clusters, then bisected, each run
+  cold, at damping 0.9. (At its default damping, 0.5, and between R apcluster's bounds at either damping, it
+  comes to N clusters at N = 5,000, "grouped", and the bisection goes astray for good.)
   "grouped": N unit vectors of 64 dimensions around 60 centres, as embeddings of characters lie (noise 0.7,
   sizes falling as 1/rank); "shapeless": the same without centres.
 - memory: peak of the process above what it held with the similarity in memory, each in a process of its own.
