@@ -1,7 +1,7 @@
 """Exemplars among points, by the way that the memory allows: all pairs, neighbours, or two levels.
 
 - **dense**: affinity propagation over all pairs, 8 N^2 bytes.
-- **neighbours**: among every point's nearest M only, 12 N M bytes, with M ten times an average cluster; its
+- **neighbours**: among every point's nearest M only, 12 N M bytes, with M eight times an average cluster; its
   answer is the dense one (:mod:`kernels.affinity.sparse`).
 - **two-level**: where even that does not fit, affinity propagation inside stretches of time first, and one
   of the other two over the stretches' exemplars, each weighted by what it stands for. These are thinned
