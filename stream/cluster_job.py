@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig, Config, load_config
 from stream.errors import WorkdirError
 from stream.names import carry_names, cluster_names
+from stream.store import SegmentInfo
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
 
@@ -84,7 +86,7 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
     table = found.as_table(crops.crop_id)
     table.meta["tracks"] = int(tracks.max()) + 1
     # what the crops' ids stand for: names are taken over only while it is the same
-    table.meta["segments"] = {f"{i.video}/{i.key}": i.fingerprint[:16] for i in infos if i.crops}
+    table.meta["segments"] = segment_marks(infos)
     if mixed:
         table.meta["messages"].append(
             "the folder holds segments made with different detectors or settings;"
@@ -99,6 +101,11 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
         )
     folder.write_clusters(table)
     return table
+
+
+def segment_marks(infos: Sequence[SegmentInfo]) -> dict[str, str]:
+    """Segment -> what its rows follow from, of those that hold crops: what a clustering is of."""
+    return {f"{info.video}/{info.key}": info.fingerprint[:16] for info in infos if info.crops}
 
 
 def frame_numbers(crops: CropTable) -> Any:

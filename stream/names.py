@@ -219,7 +219,7 @@ def list_characters(out: str | Path) -> list[Character]:
         WorkdirError: no such work folder, not clustered yet, or its ``review.sqlite`` cannot be read.
     """
     with WorkFolder.open(out, create=False, write=False) as folder:
-        table = folder.read_clusters()
+        table = _latest(folder)
         names = cluster_names(folder)
     sizes = np.bincount(table.cluster[table.cluster >= 0])
     return [
@@ -245,7 +245,7 @@ def name_characters(
     """
     cleaned = {number: clean_name(name or "") for number, name in names.items()}
     with WorkFolder.open(out, create=False, write=False) as folder:
-        table = folder.read_clusters()
+        table = _latest(folder)
         cluster_of = {number: cluster for cluster, number in character_numbers(table).items()}
         strange = sorted(set(cleaned) - set(cluster_of))
         if strange:
@@ -260,6 +260,16 @@ def name_characters(
 
             write_report(folder)
     return list_characters(out)
+
+
+def _latest(folder: WorkFolder) -> ClusterTable:
+    """The latest clustering; one of nothing where no crop was found, and so nothing is to be clustered."""
+    if folder.latest_clusters() is None:
+        infos = folder.segments()
+        if infos and not any(info.crops for info in infos):
+            ids, similarity = np.empty(0, object), np.empty(0, np.float32)
+            return ClusterTable(ids, np.empty(0, np.int32), np.empty(0, np.bool_), similarity)
+    return folder.read_clusters()
 
 
 def cluster_names(out: str | Path | WorkFolder, clustering: str | None = None) -> dict[int, str]:

@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 
 from stream.batches import Detections, FrameBatch, Segment, Video
-from stream.cluster_job import cluster_folder
+from stream.cluster_job import cluster_folder, segment_marks
 from stream.config import Config, load_config
-from stream.errors import CelstreamError
+from stream.errors import CelstreamError, WorkdirError
 from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.planning import plan_inputs
 from stream.probe import is_url
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
-from stream.store import fingerprint
+from stream.store import SegmentInfo, fingerprint
 from stream.summary import Summary, folder_counts, peak_rss_bytes, release_memory
 from stream.version import VERSION
 from stream.workdir import WorkFolder
@@ -183,8 +183,11 @@ class _Run:
         release_memory()
         if not self._stopped.is_set():
             videos = {segment.video.name for segment in segments}
-            dropped = self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
-            if (todo or dropped or not self._clustered()) and any(i.crops for i in self.folder.segments()):
+            self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
+            infos = self.folder.segments()
+            if not any(info.crops for info in infos):
+                self.folder.drop_clusters()
+            elif todo or not self._clustered(infos):
                 self._cluster()
         summary = self._record(segments, len(segments) - len(todo), stations)
         if report and not self._stopped.is_set() and summary.segments:
@@ -196,10 +199,20 @@ class _Run:
             self.folder.write_run(self.folder.read_run() | {"report": summary.report})
         return summary
 
-    def _clustered(self) -> bool:
-        """Whether the latest clusters may stay: they are of this config, or a person chose others since."""
-        before = (self.folder.read_run().get("config") or {}).get("cluster")
-        return bool(self.folder.latest_clusters()) and before == self.config.cluster.model_dump(mode="json")
+    def _clustered(self, infos: Sequence[SegmentInfo]) -> bool:
+        """Whether the latest clusters may stay: they are of these segments, and of this config or of what a
+        person chose since. A run that was stopped or killed may have left segments that are in no cluster.
+        """
+        try:
+            known = self.folder.read_clusters().meta.get("segments")
+        except WorkdirError:
+            return False  # none, or its file is damaged
+        return known == segment_marks(infos) and self._asked_before() == _cluster_settings(self.config)
+
+    def _asked_before(self) -> Any:
+        """The cluster settings of the last run that came as far as clustering."""
+        record = self.folder.read_run()
+        return record.get("clusters_asked") or (record.get("config") or {}).get("cluster")
 
     def _cluster(self) -> None:
         began = time.perf_counter()
@@ -377,6 +390,7 @@ class _Run:
             "stations": self._station_totals(),
             "videos": self._videos(segments, {info.video for info in infos}),
             "config": self.config.model_dump(mode="json"),
+            "clusters_asked": self._asked_before() if summary.interrupted else _cluster_settings(self.config),
         }
         self.folder.write_run(record)
         return summary
@@ -417,6 +431,10 @@ def _tracks(rows: SegmentRows, config: Config) -> Any:
     keys = [(int(number), box.tobytes()) for number, box in zip(rows.numbers, rows.boxes, strict=True)]
     track_of = {key: track for key, track, first in zip(keys, tracks, fresh, strict=True) if first}
     return np.array([track_of[key] for key in keys], np.int64)
+
+
+def _cluster_settings(config: Config) -> dict[str, Any]:
+    return config.cluster.model_dump(mode="json")
 
 
 def _length(segment: Segment) -> float:

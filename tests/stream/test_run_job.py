@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ import pytest
 from stream import Config, cluster, load_config, run
 from stream.batches import FrameBatch
 from stream.cartoon.write import Episode
-from stream.errors import WorkdirError
+from stream.cluster_job import segment_marks
+from stream.errors import ConfigError, WorkdirError
+from stream.names import list_characters, name_characters
+from stream.progress import Quiet
+from stream.report.collect import collect
 from stream.workdir import WorkFolder
 
 SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
@@ -267,6 +272,79 @@ def test_ctrl_c_keeps_whole_segments_and_a_second_run_goes_on(episode: Episode, 
     assert json.loads(output)["interrupted"] is True
     assert 1 <= kept < 4
     assert not list(work.rglob("*.tmp*"))
+
+
+class _AtTheLastSegment(Quiet):
+    """Acts when the last segment is written: after all of the work, and before clustering."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def begin(self, segments: int, video_seconds: float) -> None:
+        self._left = segments
+
+    def segment_done(self, name: str, crops: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._act()
+
+
+def _die() -> None:
+    raise KeyboardInterrupt  # the record is not written, as after a kill
+
+
+@pytest.mark.parametrize("way", ["stopped", "killed"])
+@pytest.mark.parametrize("change", [{}, {"crops": {"margin": 0.2}}], ids=["more", "redone"])
+def test_what_ended_before_clustering_is_clustered_by_the_next_run(
+    done: Path, episode: Episode, tmp_path: Path, way: str, change: dict[str, Any]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    videos = [episode.video]
+    if not change:
+        videos.append(tmp_path / "other.mp4")
+        data = episode.video.read_bytes()
+        videos[1].write_bytes(data + bytes(8))  # a video of its own
+    config = load_config(values={**SETTINGS, **change})
+    stops: list[Callable[[], None]] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        act = _die if way == "killed" else lambda: stops[0]()
+        run(videos, work, config, progress=_AtTheLastSegment(act), on_start=stops.append, report=False)
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert folder.read_clusters().meta["segments"] != segment_marks(folder.segments())
+    summary = run(videos, work, config, report=False)
+    assert summary.segments == summary.segments_done_before == 4 * len(videos)
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert set(folder.read_clusters().crop_id) == set(folder.crops(embeddings=False).crop_id)
+        assert folder.read_clusters().meta["segments"] == segment_marks(folder.segments())
+
+
+def test_cluster_settings_of_a_stopped_run_are_not_forgotten(
+    done: Path, episode: Episode, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    run(episode.video, work, load_config(values=SETTINGS), report=False)
+    config = load_config(values={**SETTINGS, "cluster": {"clusters": "2:2"}})
+    assert run(episode.video, work, config, on_start=lambda stop: stop(), report=False).interrupted
+    assert run(episode.video, work, config, report=False).clusters == 2
+
+
+def test_a_run_that_finds_nothing_keeps_no_clusters_of_before(
+    done: Path, episode: Episode, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    values = {**SETTINGS, "detector": {"score": 0.999}}
+    summary = run(episode.video, work, load_config(values=values))
+    assert (summary.crops, summary.tracks, summary.clusters, summary.exit_code) == (0, 0, 0, 0)
+    assert list_characters(work) == []
+    with pytest.raises(ConfigError, match="there is none"):
+        name_characters(work, {1: "Bunny"})
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert folder.latest_clusters() is None
+        assert collect(folder).cast == ()
+    assert run(episode.video, work, load_config(values=SETTINGS), report=False).clusters > 0
 
 
 def test_a_second_run_in_the_same_folder_is_refused(episode: Episode, tmp_path: Path) -> None:
