@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from engines.nets.yolo import Yolo, parameter_count
 from engines.train.export import calibrated, export_detector
+from engines.train.films import HEIGHT, WIDTH
 from engines.train.looks import CELL
 from engines.train.losses import detection_loss
 from engines.train.material import Bank, build_bank
@@ -216,6 +217,7 @@ def prepare(recipe: Recipe, seed: int, scratch: Path, art: Path | None, media: P
         "backdrops": recipe.backdrops,
         "art": str(art) if art else None,
         "media": str(media) if media else None,
+        "film_picture": [HEIGHT, WIDTH],
     }
     folder = scratch / "bank"
     note = folder / "recipe.json"

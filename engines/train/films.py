@@ -14,9 +14,11 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
-HEIGHT, WIDTH = 192, 320  # the largest stored picture
+HEIGHT, WIDTH = 256, 416  # the largest stored picture: what the detector works at
+LOOK_HEIGHT, LOOK_WIDTH = 192, 320  # motion is analysed in smaller ones
 CUT = 0.10  # mean change of 24x40 thumbnails, 0..1, that starts a new shot
 WINDOW = 11  # frames compared, about 2.5 s
 CELL = 4  # the map of knowledge has one cell per 4x4 pixels
@@ -37,8 +39,29 @@ class FilmFrame:
     registered: bool
 
 
+def fitting(width: int, height: int, most_wide: int, most_high: int) -> tuple[int, int]:
+    """Width and height of a picture shrunk into a frame, rounded down to multiples of 4."""
+    scale = min(most_wide / width, most_high / height, 1.0)
+    return round(width * scale) // CELL * CELL, round(height * scale) // CELL * CELL
+
+
+def shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as motion is analysed in."""
+    size = fitting(image.shape[1], image.shape[0], LOOK_WIDTH, LOOK_HEIGHT)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def enlarged(frame: FilmFrame, image: NDArray[np.uint8]) -> FilmFrame:
+    """What was found in the shrunk picture, said of ``image``."""
+    (h, w), (rows, cols) = image.shape[:2], frame.unknown.shape
+    ys = ((np.arange(h // CELL) + 0.5) * rows * CELL / h).astype(int)
+    xs = ((np.arange(w // CELL) + 0.5) * cols * CELL / w).astype(int)
+    ratio = np.array([w / frame.image.shape[1], h / frame.image.shape[0]] * 2, np.float32)
+    return FilmFrame(image, frame.unknown[np.ix_(ys, xs)], frame.boxes * ratio, frame.registered)
+
+
 def small_frames(path: Path, per_second: float) -> Iterator[NDArray[np.uint8]]:
-    """``per_second`` frames of a video, shrunk to fit 320x192: uint8 (h, w, 3), sides multiples of 4."""
+    """``per_second`` frames of a video, shrunk to fit 416x256: uint8 (h, w, 3), sides multiples of 4."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -51,8 +74,7 @@ def small_frames(path: Path, per_second: float) -> Iterator[NDArray[np.uint8]]:
                 continue
             due = max(due, frame.time - 1e-3) if due < -1e8 else due
             due += 1.0 / per_second
-            scale = min(WIDTH / frame.width, HEIGHT / frame.height)
-            w, h = round(frame.width * scale) // 4 * 4, round(frame.height * scale) // 4 * 4
+            w, h = fitting(frame.width, frame.height, WIDTH, HEIGHT)
             yield frame.reformat(w, h, format="rgb24", interpolation="AREA").to_ndarray()
 
 
@@ -182,8 +204,9 @@ def film_frames(path: Path, per_second: float = 4.0, keep_every: int = 5) -> Ite
     """Analysed frames of a film: one of every ``keep_every`` sampled. Raising it gives fewer frames."""
     for shot in shots(small_frames(path, per_second)):
         offset = min(keep_every // 2, len(shot) - 1)
+        small = [shrunk(frame) for frame in shot]
         for middle in range(offset, len(shot), keep_every):
             first = max(0, min(middle - WINDOW // 2, len(shot) - WINDOW))
-            window = shot[first : first + WINDOW]
+            window = small[first : first + WINDOW]
             # The window's middle is what is analysed; near a cut that is up to half a window off.
-            yield analyse(window)
+            yield enlarged(analyse(window), shot[first + len(window) // 2])

@@ -24,7 +24,7 @@ class Recipe:
     backgrounds.
     """
 
-    steps: int = 8800
+    steps: int = 10300
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -46,7 +46,7 @@ class Recipe:
         (256, 320, 0.2),
     )
     late_step: int = 5800
-    self_steps: tuple[int, ...] = (4200, 6500)
+    self_steps: tuple[int, ...] = (4200, 6500, 8800)
     self_boxes: float = 0.8
     creatures: int = 2400
     cartoons: int = 3200

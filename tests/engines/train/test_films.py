@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.train.films import analyse, film_frames, shift_between, shots
+from engines.train.films import analyse, enlarged, film_frames, shift_between, shots, shrunk
 
 
 def scenery(width: int) -> np.ndarray:
@@ -60,6 +60,17 @@ def test_shift_is_what_rolls_one_picture_onto_the_other():
     assert peak > 0.1
 
 
+def test_what_is_found_in_the_shrunk_picture_is_said_of_the_whole():
+    large = [np.asarray(Image.fromarray(f).resize((416, 248), Image.Resampling.BICUBIC)) for f in walk()]
+    small = [shrunk(f) for f in large]
+    assert small[0].shape == (188, 320, 3)
+    frame = enlarged(analyse(small), large[5])
+    assert frame.boxes[0] == pytest.approx([130, 77, 182, 168], abs=8)
+    assert frame.unknown.shape == (62, 104)
+    assert frame.unknown[80 // 4 : 165 // 4, 135 // 4 : 180 // 4].all()
+    assert not frame.unknown[:10, 16:78].any()
+
+
 def test_cuts_split_shots():
     frames = [np.full((64, 96, 3), v, np.uint8) for v in (10, 12, 11, 200, 201, 90)]
     assert [len(s) for s in shots(iter(frames))] == [3, 2, 1]
@@ -69,5 +80,6 @@ def test_cuts_split_shots():
 def test_a_real_film_yields_frames(shared: Path):
     frames = list(film_frames(shared / "media" / "sintel_5s_vp9.webm", 4.0, 4))
     assert len(frames) >= 3
-    assert all(f.image.shape[1] == 320 for f in frames)
+    assert all(f.image.shape[1] == 416 for f in frames)
+    assert all(f.unknown.shape == (f.image.shape[0] // 4, 104) for f in frames)
     assert all(f.image.shape[0] % 4 == 0 for f in frames)
