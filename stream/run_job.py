@@ -72,6 +72,10 @@ def run(
     out: str | Path,
     config: Config | None = None,
     *,
+    clusters: str | tuple[int, int] | None = None,
+    strength: float | None = None,
+    detector: str | Path | Mapping[str, Any] | None = None,
+    embedder: str | Path | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_start: Callable[[Callable[[], None]], Any] | None = None,
     report: bool = True,
@@ -84,19 +88,32 @@ def run(
         out: the work folder. Segments that are done there with the same content, settings and models are
             kept; delete the folder to start over.
         config: settings; see :class:`stream.config.Config`.
+        clusters: wanted number as ``(min, max)`` or ``"min:max"``, in place of what ``config`` says of it.
+            Raising both gives more, purer clusters.
+        strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.clustering`.
+        detector: path of your ONNX detector, or its settings, as in ``detector={"score": 0.4}``.
+        embedder: path of your ONNX embedder, or its settings.
         progress: told how far the run is; nothing by default.
         on_start: is given a function that stops the run softly (the batch in work is finished and every
             whole segment kept), for signal handlers and other threads.
         report: also write ``report.html``.
-        **settings: single settings over ``config``, as in ``run(..., interval=2, detector={"score": 0.4})``.
+        **settings: single settings over ``config``, as in ``run(..., interval=2, crops={"margin": 0})``.
 
     Raises:
         CelstreamError: a setting, model or the work folder is unusable. A bad video is not an error: it is in
             ``Summary.quarantined`` with its reason, and the rest is done.
     """
     paths = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
-    if settings:
+    settings |= {
+        role: {"model": str(given)} if isinstance(given, str | Path) else given
+        for role, given in (("detector", detector), ("embedder", embedder))
+        if given is not None
+    }
+    if settings or clusters is not None or strength is not None:
         base = config.model_dump() if config is not None else {}
+        if clusters is not None or strength is not None:
+            asked = {"clusters": clusters, "strength": strength}
+            base["cluster"] = {**base.get("cluster", {}), **asked}
         config = load_config(values=_merged(base, settings))
     with WorkFolder.open(out, create=True) as folder:
         job = _Run(folder, config or Config(), progress or Quiet())

@@ -23,7 +23,7 @@ from stream import Config, cluster, load_config, run
 from stream.batches import FrameBatch
 from stream.cartoon.write import Episode
 from stream.cluster_job import segment_marks
-from stream.errors import ConfigError, WorkdirError
+from stream.errors import ConfigError, ModelError, WorkdirError
 from stream.names import list_characters, name_characters
 from stream.progress import Quiet
 from stream.report.collect import collect
@@ -115,6 +115,33 @@ def test_clustering_again_leaves_segments_alone(done: Path) -> None:
     assert 2 <= len(set(table.cluster)) <= 3
     assert times(done) == before
     assert len(set(cluster(done, strength=0.0).cluster)) == 1
+
+
+def test_run_takes_what_the_command_line_and_cluster_take(
+    done: Path, episode: Episode, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    config = load_config(values=SETTINGS)
+    assert run(episode.video, work, config, clusters=(2, 2), report=False).clusters == 2
+    assert run(episode.video, work, config, clusters="3:3", report=False).clusters == 3
+    ranged = load_config(values={**SETTINGS, "cluster": {"clusters": "3:3"}})
+    assert run(episode.video, work, ranged, strength=0.0, report=False).clusters == 1
+    with pytest.raises(ConfigError, match="give one of them"):
+        run(episode.video, work, config, clusters=(2, 3), strength=0.5)
+    with pytest.raises(ConfigError, match=r"clusters: expected MIN:MAX"):
+        run(episode.video, work, config, clusters="many")
+    with pytest.raises(ConfigError, match=r"detector\.score"):
+        run(episode.video, work, config, detector={"score": 2})
+    for network in ("detector", "embedder"):
+        missing = tmp_path / f"no_{network}.onnx"
+        for given in (missing, str(missing)):
+            with pytest.raises(ModelError, match=missing.name):
+                run(episode.video, work, config, **{network: given})  # type: ignore[arg-type]
+    kept = run(episode.video, work, config, detector={"iou": 0.45}, report=False)
+    assert kept.crops > 10  # and the score stays that of the config
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert folder.read_run()["config"]["detector"]["score"] == 0.1
 
 
 def test_clusters_a_person_asked_for_outlive_a_run_that_adds_nothing(
