@@ -10,7 +10,7 @@ import numpy as np
 
 from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig, Config, load_config
-from stream.errors import WorkdirError
+from stream.errors import ConfigError, WorkdirError
 from stream.names import carry_names, cluster_names
 from stream.store import SegmentInfo
 from stream.tables import ClusterTable, CropTable
@@ -35,7 +35,7 @@ def cluster(
         report: also write ``report.html`` again.
 
     Raises:
-        ConfigError: a setting out of its range.
+        ConfigError: a setting out of its range, or more clusters asked for than there are tracks.
         WorkdirError: no such work folder, or nothing in it to cluster.
     """
     with WorkFolder.open(out, create=False) as folder:
@@ -44,22 +44,45 @@ def cluster(
         if clusters is not None or strength is not None:
             base = {**base, "clusters": clusters, "strength": strength}
         settings = load_config(values={"cluster": base}).cluster
-        table = cluster_folder(folder, settings)
-        record = folder.read_run()
-        record["clusters"] = table.meta["clusters"]
-        record["clustering"] = settings.model_dump(mode="json")  # "config" stays what the run was asked for
-        folder.write_run(record)
-        if report:
-            from stream.report import write_report
-
-            write_report(folder)
-        return table
+        asked = clusters is not None or config is not None
+        return cluster_again(folder, settings, report=report, enough_tracks=asked)
 
 
-def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
+def cluster_again(
+    folder: WorkFolder, settings: ClusterConfig, *, report: bool, enough_tracks: bool = False
+) -> ClusterTable:
+    """Cluster an open work folder, note in its record with what, and write its report again.
+
+    Arguments and errors as for :func:`cluster_folder` and :func:`cluster`.
+    """
+    table = cluster_folder(folder, settings, enough_tracks=enough_tracks)
+    record = folder.read_run()
+    record["clusters"] = table.meta["clusters"]
+    record["clustering"] = settings.model_dump(mode="json")  # "config" stays what the run was asked for
+    folder.write_run(record)
+    if report:
+        from stream.report import write_report
+
+        write_report(folder)
+    return table
+
+
+def cluster_folder(
+    folder: WorkFolder, settings: ClusterConfig, *, enough_tracks: bool = False
+) -> ClusterTable:
     """Cluster every crop of an open work folder and store the result as its latest clustering.
 
     Names that people gave are taken over, see :mod:`stream.names`.
+
+    Args:
+        folder: opened for writing.
+        settings: range or strength, and so on.
+        enough_tracks: refuse a range of which the minimum is above the number of tracks; without, there are
+            as many clusters as there can be, and a message.
+
+    Raises:
+        ConfigError: too few tracks, if enough are needed.
+        WorkdirError: no crops, or crops that cannot be compared.
     """
     infos = folder.segments()
     hashes = {info.notes.get("embedder") for info in infos if info.crops}
@@ -74,8 +97,16 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
             f"{folder.path}: no crops to cluster; lower detector.score or crops.min_size and run again"
         )
     tracks = crops.unique_tracks()
+    count = int(tracks.max()) + 1
+    if enough_tracks and settings.clusters is not None and count < settings.clusters[0]:
+        low, high = settings.clusters
+        found = "is only 1 track" if count == 1 else f"are only {count} tracks"
+        raise ConfigError(
+            f"clusters {low}:{high}: expected at least {low} tracks to cluster, and there {found}"
+            f" in {folder.path}; ask for a minimum of {count} or fewer"
+        )
     mixed = len({info.notes.get("settings") for info in infos}) > 1
-    found = cluster_embeddings(
+    result = cluster_embeddings(
         crops.embeddings,
         tracks=tracks,
         frames=frame_numbers(crops),
@@ -83,8 +114,8 @@ def cluster_folder(folder: WorkFolder, settings: ClusterConfig) -> ClusterTable:
         boxes=crops.boxes,
         config=settings,
     )
-    table = found.as_table(crops.crop_id)
-    table.meta["tracks"] = int(tracks.max()) + 1
+    table = result.as_table(crops.crop_id)
+    table.meta["tracks"] = count
     # what the crops' ids stand for: names are taken over only while it is the same
     table.meta["segments"] = segment_marks(infos)
     if mixed:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream.cluster_job import cluster
+from stream.cluster_job import cluster_again
 from stream.config import load_config
 from stream.errors import ConfigError
 from stream.probe import is_url
@@ -65,17 +65,16 @@ def forget(
         rest = folder.segments()
         described = [v for v in record.get("videos", []) if v.get("name") not in names]
         folder.write_run(record | folder_counts(rest) | {"videos": described})
-        empty = not any(info.crops for info in rest)
-        if empty:
+        if any(info.crops for info in rest):
+            if names:
+                asked = record.get("clustering") or (record.get("config") or {}).get("cluster", {})
+                cluster_again(folder, load_config(values={"cluster": asked}).cluster, report=report)
+        else:
             folder.drop_clusters()
             if report:
                 from stream.report import write_report
 
                 write_report(folder)
-    if names and not empty:
-        chosen_since = record.get("clustering")
-        config = load_config(values={"cluster": chosen_since}) if chosen_since else None
-        cluster(out, config=config, report=report)
     return gone
 
 

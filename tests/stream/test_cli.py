@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from stream import cluster
 from stream.cartoon.write import Episode
+from stream.errors import ConfigError
 
 
 def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -77,6 +79,25 @@ def refused(code: int, says: str, *args: object) -> None:
     assert answer.returncode == code, answer.stderr
     assert says.lower() in answer.stderr.lower(), answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_more_clusters_than_tracks_are_refused_by_cluster_and_noted_by_run(
+    episode: Episode, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    answer = celstream("run", episode.video, "-o", work, "--clusters", "500:600", "--json")
+    assert answer.returncode == 0, answer.stderr
+    tracks = json.loads(answer.stdout)["tracks"]
+    assert "500:600 clusters were asked for" in answer.stderr
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.name != ".lock"}
+    says = f"at least 500 tracks to cluster, and there are only {tracks} tracks"
+    refused(2, says, "cluster", work, "--clusters", "500:600")
+    refused(2, says, "cluster", work, "--set", "cluster.clusters=500:600")
+    with pytest.raises(ConfigError, match=says):
+        cluster(work, clusters=(500, 600))
+    assert before == {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.name != ".lock"}
+    assert cluster(work, clusters=(tracks, 600), report=False).meta["clusters"] == tracks
+    cluster(work, report=False)  # what the run was asked for is no error now
 
 
 def test_bad_files_each_have_their_reason(bad_inputs: Path, tmp_path: Path) -> None:
