@@ -56,7 +56,8 @@ def affinity_propagation(
         similarity: (N, N) float32 or float64, larger is more alike, symmetric or not; other real types
             are computed in float64 ("cuda": a float16 one is held as it is and computed with in float32).
             A CuPy array stays on its device. Not changed; its diagonal is not read. -inf off the diagonal
-            forbids a pair: the one never has the other as its exemplar.
+            forbids a pair: the one never has the other as its exemplar. Where messages leave a point none
+            but forbidden exemplars, it becomes one (or follows another such point that does).
         preference: one number or (N,): how good an exemplar a point is from the start, in the unit of the
             similarity. Raising it gives more clusters. See :func:`preference_range`.
         damping: 0.5 <= damping < 1. Raising it is slower and oscillates less.

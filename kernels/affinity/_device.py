@@ -20,6 +20,7 @@ from kernels.affinity.contract import (
     Problem,
     Scan,
     check_settings,
+    cover,
     unconverged,
 )
 
@@ -104,10 +105,11 @@ class Matrix:
                 f"similarity[{i}, {k}]: expected a finite number, or -inf for a pair that must not be "
                 f"linked, got {float(self.to_host(self.s[i, k]))}"
             )
-        count = n * n - int(table[:, 3].sum())
+        out = int(table[:, 3].sum())  # the diagonal among them
         return Scan(
-            float(table[:, 0].min()), float(table[:, 1].max()), float(table[:, 2].sum()) / max(count, 1)
-        )
+            float(table[:, 0].min()), float(table[:, 1].max()),
+            float(table[:, 2].sum()) / max(n * n - out, 1), out > n,
+        )  # fmt: skip
 
     def settle(
         self,
@@ -148,7 +150,7 @@ class Solution:
         return np.arange(self.matrix.n) if own else np.zeros(1, np.int64)
 
     def _assigned(self, exemplars: Ints) -> tuple[Ints, NDArray[Any]]:
-        """(N,) position of every point's most similar exemplar, and (N,) that similarity."""
+        """(N,) position of every point's most similar exemplar, and (N,) that similarity, -inf included."""
         xp, m = self.xp, self.matrix
         columns = xp.asarray(exemplars)
         labels, best = [], []
@@ -158,7 +160,7 @@ class Solution:
             labels.append(nearest)
             best.append(block[xp.arange(len(block)), nearest].astype(m.dtype))
         found: Ints = m.to_host(xp.concatenate(labels)).astype(np.int64)
-        similar: NDArray[Any] = np.maximum(m.to_host(xp.concatenate(best)), self.floor)
+        similar: NDArray[Any] = m.to_host(xp.concatenate(best))
         found[exemplars] = np.arange(len(exemplars))
         similar[exemplars] = self.preference[exemplars]
         return found, similar
@@ -184,7 +186,7 @@ class Solution:
         xp, m = self.xp, self.matrix
         if len(exemplars) == m.n:
             return False
-        best = self._assigned(exemplars)[1]
+        best = np.maximum(self._assigned(exemplars)[1], self.floor)
         size = float(np.abs(best).sum(dtype=np.float64))
         free = np.ones(m.n, bool)
         free[exemplars] = False
@@ -199,19 +201,37 @@ class Solution:
         return most > 0.1 * size
 
     def _column_sums(self, labels: Ints | None) -> NDArray[np.float64]:
-        """(N,) sum of the similarities to each point from those of its cluster; None: from all."""
+        """(N,) sum of the similarities to each point from those of its cluster; None: from all.
+
+        -inf where one of them is forbidden to have it as its exemplar.
+        """
         xp, m = self.xp, self.matrix
         total = xp.zeros(m.n, np.float64)
         of = None if labels is None else xp.asarray(labels)
         for rows in m.blocks(m.n, m.n):
             block = m._rows(rows, 0)
-            xp.maximum(block, self.floor, out=block)
-            block[xp.arange(len(block)), xp.arange(rows.start, rows.stop)] = 0
             if of is not None:
-                block *= of[rows, None] == of[None, :]
+                block = xp.where(of[rows, None] == of[None, :], block, 0)
             total += block.sum(axis=0, dtype=np.float64)
         sums: NDArray[np.float64] = m.to_host(total) + self.preference
         return sums
+
+    def _similar(self, rows: Ints, columns: Ints) -> NDArray[Any]:
+        xp, m = self.xp, self.matrix
+        block = xp.take(xp.take(m.s, xp.asarray(rows), axis=0), xp.asarray(columns), axis=1)
+        found: NDArray[Any] = m.to_host(block.astype(m.dtype))
+        return found
+
+    def _covered(self, exemplars: Ints) -> Ints:
+        """The exemplars (none is allowed) and those needed for points to which all of them are forbidden."""
+        m = self.matrix
+        if not m.scan.forbidden:
+            return exemplars if len(exemplars) else np.array([np.argmax(self._column_sums(None))])
+        left = np.arange(m.n)
+        if len(exemplars):
+            left = np.flatnonzero(self._assigned(exemplars)[1] == -math.inf)
+        more = cover(left, self.preference, self._similar)
+        return np.concatenate((exemplars, more)).astype(np.int64)
 
     def finish(
         self,
@@ -225,9 +245,8 @@ class Solution:
     ) -> AffinityResult:
         """See :func:`kernels.affinity.contract.finish`; exemplars and labels are on the host."""
         empty = len(exemplars) == 0
-        if empty:
-            exemplars = np.array([np.argmax(self._column_sums(None))])
-        elif len(exemplars) < self.matrix.n:
+        exemplars = self._covered(exemplars)
+        if (2 if empty else 1) <= len(exemplars) < self.matrix.n:
             labels, _ = self._assigned(exemplars)
             sums = self._column_sums(labels)
             # the first of the largest in each cluster

@@ -7,6 +7,7 @@ Science 315 (2007). The last step is scikit-learn's and R apcluster's, so that r
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ class Problem:
     """Input after the checks: ``similarity`` (N, N) C-ordered and unchanged (its diagonal is never read).
 
     ``floor`` is a finite value that stands in for -inf (cannot-link); ``preference`` (N,) is what the
-    caller gave, ``perturbed`` the same with ties broken. ``equal``: all similarities are one value.
+    caller gave, ``perturbed`` the same with ties broken. ``equal``: all similarities are one value, or every
+    pair is forbidden.
     """
 
     similarity: FloatArray
@@ -113,11 +115,15 @@ def off_diagonal(similarity: FloatArray) -> FloatArray:
 
 
 class Scan(NamedTuple):
-    """What is off the diagonal of a similarity: its smallest finite value, largest, mean of the finite."""
+    """What is off the diagonal of a similarity: its smallest finite value, largest, mean of the finite.
+
+    ``forbidden``: some pair is (-inf). Where all are, ``low`` is +inf and ``high`` is -inf.
+    """
 
     low: float
     high: float
     mean: float
+    forbidden: bool = False
 
 
 def scan(similarity: FloatArray) -> Scan:
@@ -129,7 +135,7 @@ def scan(similarity: FloatArray) -> Scan:
     if len(similarity) == 1:
         return Scan(0.0, 0.0, 0.0)
     values = off_diagonal(similarity)
-    low, high, total, count = math.inf, -math.inf, 0.0, 0
+    low, high, total, count, forbidden = math.inf, -math.inf, 0.0, 0, False
     for rows in row_blocks(len(values), values.shape[1], similarity.itemsize):
         block = values[rows]
         bottom, top = float(block.min()), float(block.max())  # NaN wins both
@@ -143,12 +149,12 @@ def scan(similarity: FloatArray) -> Scan:
             )
         finite: Any = True
         if bottom == -math.inf:
-            finite = block > -np.inf
+            finite, forbidden = block > -np.inf, True
             bottom = float(np.min(block, where=finite, initial=np.inf))
         low, high = min(low, bottom), max(high, top)
         total += float(np.sum(block, where=finite, dtype=np.float64))
         count += block.size if finite is True else int(finite.sum())
-    return Scan(low, high, total / max(count, 1))
+    return Scan(low, high, total / max(count, 1), forbidden)
 
 
 def check_problem(
@@ -205,9 +211,10 @@ def check_settings(
                     f"warm_start.{name}: expected {s.dtype} {s.shape}, got {message.dtype} {message.shape}"
                 )
     p = np.ascontiguousarray(np.broadcast_to(p, (n,)))
-    low, high, mean = scanned
+    low, high, mean, forbidden = scanned
     if not np.isfinite(low):  # every pair is forbidden
         low = high = float(p.min())
+        forbidden = False
     # Far enough below everything that a forbidden pair never wins, near enough that nothing overflows.
     bottom = min(low, float(p.min()))
     top = max(high, float(p.max()))
@@ -221,7 +228,8 @@ def check_settings(
     scale = np.maximum(np.abs(p), abs(mean)).astype(np.float64)
     noise = np.random.default_rng(seed).uniform(-1.0, 1.0, n)
     perturbed = (p + PERTURBATION[str(s.dtype)] * scale * noise).astype(s.dtype)
-    return Problem(s, p, perturbed, floor, low == high and bool((p == p[0]).all()))
+    equal = low == high and not forbidden and bool((p == p[0]).all())
+    return Problem(s, p, perturbed, floor, equal)
 
 
 def trivial(problem: Problem) -> NDArray[np.int64] | None:
@@ -250,15 +258,72 @@ def assign(problem: Problem, exemplars: NDArray[np.int64]) -> NDArray[np.int64]:
     return labels
 
 
+def cover(
+    left: NDArray[np.int64],
+    preference: FloatArray,
+    similar: Callable[[NDArray[np.int64], NDArray[np.int64]], FloatArray],
+) -> NDArray[np.int64]:
+    """Exemplars among the points ``left`` (M,), so that each is one or may have one of them as its own.
+
+    One by one the point that most of those still left may have as their exemplar; of equals, that with the
+    largest sum of their similarities and its preference. Without forbidden pairs: the best single exemplar.
+    Time M^2.
+
+    Args:
+        preference: (N,).
+        similar: (R,) and (C,) point numbers to a new (R, C) array of similarities.
+    """
+    m = len(left)
+    allowed, total = np.zeros(m, np.int64), preference[left].astype(np.float64)
+
+    def add(rows: NDArray[np.int64], sign: int) -> None:
+        for part in row_blocks(len(rows), m, 8):
+            block = similar(left[rows[part]], left)
+            block[np.arange(len(block)), rows[part]] = -np.inf
+            may = block > -np.inf
+            np.add(allowed, sign * may.sum(axis=0), out=allowed)
+            np.add(total, sign * np.sum(block, axis=0, where=may, dtype=np.float64), out=total)
+
+    chosen: list[int] = []
+    rest = np.arange(m)
+    if m:
+        add(rest, 1)
+    while len(rest):
+        most = rest[allowed[rest] == allowed[rest].max()]
+        best = int(most[np.argmax(total[most])])
+        chosen.append(best)
+        follows = similar(left[rest], left[[best]])[:, 0] > -np.inf
+        follows[rest == best] = True
+        gone, rest = rest[follows], rest[~follows]
+        if len(rest):
+            add(gone, -1)
+    return left[chosen]
+
+
+def _covered(problem: Problem, exemplars: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The exemplars (none is allowed) and those needed for the points to which all of them are forbidden."""
+    s = problem.similarity
+    left = np.arange(s.shape[0])
+    if len(exemplars):
+        lost = s[left, exemplars[assign(problem, exemplars)]] == -np.inf
+        lost[exemplars] = False
+        left = np.flatnonzero(lost)
+    more = cover(left, problem.preference, lambda rows, columns: s[np.ix_(rows, columns)])
+    return np.concatenate((exemplars, more)).astype(np.int64)
+
+
 def _repick(problem: Problem, labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """In every cluster, the point with the largest sum of similarities from the cluster's points."""
+    """In every cluster, the point with the largest sum of similarities from the cluster's points.
+
+    A forbidden pair makes that -inf, and each cluster has its exemplar, to which none of it is forbidden.
+    """
     s, p = problem.similarity, problem.preference
     chosen = np.empty(count, np.int64)
     order = np.argsort(labels, kind="stable")
     for k, members in enumerate(np.split(order, np.cumsum(np.bincount(labels, minlength=count))[:-1])):
         total = np.zeros(len(members), np.float64)
         for part in row_blocks(len(members), len(members), s.itemsize):
-            block = np.maximum(s[np.ix_(members[part], members)], problem.floor)
+            block = s[np.ix_(members[part], members)]
             inside = np.arange(part.stop - part.start)
             block[inside, inside + part.start] = p[members[part]]
             total += block.sum(axis=0, dtype=np.float64)
@@ -278,20 +343,21 @@ def finish(
 ) -> AffinityResult:
     """The last step: assign, pick each cluster's exemplar anew, assign again, number them.
 
-    An empty set (never called converged) is answered with the best single exemplar.
+    No point is left on an exemplar that is forbidden to it (-inf): of points to which every exemplar is
+    forbidden some become exemplars too (:func:`cover`), and an exemplar picked anew is forbidden to none of
+    its cluster. An empty set is answered with the best single exemplar, or as few as that rule allows.
     """
     s, p = problem.similarity, problem.preference
     empty = len(exemplars) == 0
-    if empty:
-        exemplars = np.array([best_single(problem)])
-    elif len(exemplars) < s.shape[0]:
+    exemplars = _covered(problem, exemplars)
+    if (2 if empty else 1) <= len(exemplars) < s.shape[0]:  # the best single one is the best
         exemplars = _repick(problem, assign(problem, exemplars), len(exemplars))
     exemplars = np.sort(exemplars)
     labels = assign(problem, exemplars)
     to = exemplars[labels]
     points = np.arange(s.shape[0])
     others = to != points
-    net = float(np.maximum(s[points[others], to[others]], problem.floor).sum(dtype=np.float64))
+    net = float(s[points[others], to[others]].sum(dtype=np.float64))
     net += float(p[exemplars].sum(dtype=np.float64))
     warning = "" if converged else unconverged(n_iter, empty, damping, asked_damping)
     return AffinityResult(exemplars, labels, n_iter, converged, net, damping, messages, warning)
@@ -305,14 +371,3 @@ def unconverged(n_iter: int, empty: bool, damping: float, asked_damping: float) 
         f"affinity propagation did not converge in {n_iter} iterations ({state}; damping {damping:.3g}"
         f"{raised}): raise max_iter or damping, or move the preference a little"
     )
-
-
-def best_single(problem: Problem) -> int:
-    """The point with the best net similarity as the only exemplar."""
-    s = problem.similarity
-    total = problem.preference.astype(np.float64)
-    for rows in row_blocks(s.shape[0], s.shape[0], s.itemsize):
-        block = np.maximum(s[rows], problem.floor)
-        block[np.arange(rows.stop - rows.start), np.arange(rows.start, rows.stop)] = 0
-        total += block.sum(axis=0, dtype=np.float64)
-    return int(np.argmax(total))

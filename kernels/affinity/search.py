@@ -17,10 +17,9 @@ from kernels.affinity.contract import (
     Messages,
     Problem,
     Scan,
-    assign,
-    best_single,
     check_problem,
     check_similarity,
+    finish,
     scan,
 )
 from kernels.affinity.strength import StrengthMap, map_of, strength_map
@@ -47,7 +46,7 @@ class SearchResult:
         strength, preference, result: the answer; ``result.messages`` is None.
         in_range: its count lies in the range and it converged.
         below, above: where the count jumps over the range, the nearest probes on both sides (also the
-            trivial ends, one cluster and N clusters, which need no run).
+            ends, the fewest clusters and N clusters, which need no run).
         probes: every run in order.
         warning: empty when in range; otherwise what was found and what to do.
     """
@@ -82,6 +81,8 @@ def clusters_at(
 ) -> AffinityResult:
     """One run at a strength. 0 and 1 are exact and need no run: the best single exemplar; every point.
 
+    Where forbidden pairs (-inf) leave no single exemplar to all points, 0 gives as few as
+    :func:`kernels.affinity.contract.cover` does.
     ``warm_start`` is used up: its memory becomes that of the result's messages.
     """
     s = check_similarity(similarity)
@@ -100,15 +101,9 @@ def clusters_at(
 
 
 def _end(problem: Problem, strength: float) -> AffinityResult:
-    """Strength 0 (the best single exemplar) or 1 (every point), without a run."""
-    s = problem.similarity
-    exemplars = np.arange(len(s)) if strength >= 1 else np.array([best_single(problem)])
-    labels = assign(problem, exemplars)
-    to = exemplars[labels]
-    others = to != np.arange(len(s))
-    net = float(np.maximum(s[np.flatnonzero(others), to[others]], problem.floor).sum(dtype=np.float64))
-    net += float(problem.preference[exemplars].sum(dtype=np.float64))
-    return AffinityResult(exemplars, labels, 0, True, net, 0.5, None)
+    """Strength 0 (the best single exemplar, or as few as are allowed) or 1 (every point), without a run."""
+    exemplars = np.arange(len(problem.similarity) if strength >= 1 else 0)
+    return finish(problem, exemplars, None, n_iter=0, converged=True, damping=0.5, asked_damping=0.5)
 
 
 def settle(
@@ -282,7 +277,8 @@ def search(
     probes: list[Probe] = []
     best: tuple[tuple[int, int, int], Probe, AffinityResult] | None = None
     # the ends are known without a run
-    below, above = (Probe(t, strengths.preference(t), k, True, 0) for t, k in ((0.0, 1), (1.0, n)))
+    ends_at = (0.0, strengths.fewest), (1.0, n)
+    below, above = (Probe(t, strengths.preference(t), k, True, 0) for t, k in ends_at)
     misses = 0
     strength = strengths.strength_for(goal)
     messages = _from_above(run, strengths, strength, damping, max_iter, approach)
@@ -309,6 +305,8 @@ def search(
             width = above.strength - below.strength
             if width < _NARROWEST or above.preference <= below.preference:
                 break
+            if above.clusters <= below.clusters:  # both above the range: forbidden pairs allow no fewer
+                break
             share = 0.5
             if len(probes) % 3 and above.clusters > below.clusters:
                 # where the logarithm of the count, taken as a line, meets the goal; every third step halves
@@ -329,12 +327,16 @@ def search(
         # an untried end: inside the range, or nearer to it than anything that converged
         nearer = _distance(end.clusters, low, high) < _distance(probe.clusters, low, high)
         if (probe.converged and nearer) or (not probe.converged and low <= end.clusters <= high):
-            probe = end
             result = replace(run(end.strength, damping, max_iter, None), messages=None)
+            probe = replace(end, clusters=len(result.exemplars))
     inside = low <= probe.clusters <= high and probe.converged
     warning = ""
     if not inside:
         unsure = "" if probe.converged else "; it did not converge: raise max_iter or damping"
+        if high < strengths.fewest:
+            unsure += (
+                f"; the forbidden pairs (-inf) leave no fewer than about {strengths.fewest}: raise the range"
+            )
         warning = (
             f"no strength found with {low}:{high} clusters in {len(probes)} probes: strength "
             f"{below.strength:.4f} gives {below.clusters}, {above.strength:.4f} gives {above.clusters}; took "

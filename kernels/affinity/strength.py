@@ -20,6 +20,7 @@ from kernels.affinity.contract import (
     Scan,
     check_problem,
     check_similarity,
+    cover,
     row_blocks,
     scan,
 )
@@ -70,15 +71,23 @@ class StrengthMap:
         preferences: (N,) float64, not falling: at ``[K-1]`` the preference that asks for about K clusters.
         order: (N,) int64, the points as the greedy heuristic chose them: ``order[:K]`` is a fair set of K.
         gains: (N-1,) float64, what the 2nd, 3rd, ... Nth of them added to the net similarity.
+        fewest: clusters at strength 0: 1, or as few as forbidden pairs (-inf) allow by the rule of
+            :func:`kernels.affinity.contract.cover`.
     """
 
     preferences: NDArray[np.float64]
     order: NDArray[np.int64]
     gains: NDArray[np.float64]
+    fewest: int = 1
 
     @classmethod
     def of(
-        cls, order: NDArray[np.int64], gains: NDArray[np.float64], p_min: float, p_max: float
+        cls,
+        order: NDArray[np.int64],
+        gains: NDArray[np.float64],
+        p_min: float,
+        p_max: float,
+        fewest: int = 1,
     ) -> StrengthMap:
         """The map from the greedy order (N,) with its gains (N-1,), and the preference range."""
         # where the Kth exemplar begins to pay, K = 2..N; single steps of the heuristic may come out of order
@@ -88,7 +97,7 @@ class StrengthMap:
         margin = max(abs(p_max), abs(p_min)) * 1e-3 or 1.0
         preferences[0] = min(p_min, starts[0]) - margin
         preferences[-1] = max(p_max, starts[-1]) + margin
-        return cls(np.maximum.accumulate(preferences), order, gains)
+        return cls(np.maximum.accumulate(preferences), order, gains, fewest)
 
     def sharpest_count(self, low: int, high: int) -> int:
         """The K within low..high after which one more exemplar gains the least by comparison.
@@ -144,4 +153,8 @@ def map_of(s: FloatArray, scanned: Scan) -> StrengthMap:
     from kernels.affinity._greedy import greedy_exemplars
 
     order, gains = greedy_exemplars(s, problem.floor)
-    return StrengthMap.of(order, gains, p_min, p_max)
+    fewest = 1
+    if scanned.forbidden:
+        points = np.arange(len(s))
+        fewest = len(cover(points, problem.preference, lambda rows, columns: s[np.ix_(rows, columns)]))
+    return StrengthMap.of(order, gains, p_min, p_max, fewest)
