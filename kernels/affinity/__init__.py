@@ -61,8 +61,8 @@ def affinity_propagation(
         preference: one number or (N,): how good an exemplar a point is from the start, in the unit of the
             similarity. Raising it gives more clusters. See :func:`preference_range`.
         damping: 0.5 <= damping < 1. Raising it is slower and oscillates less.
-        max_iter: iterations at most. Raising it lets hard cases converge: of 5,000 random problems 97 %
-            converge within 200 iterations, 99.0 % within 400 and 99.98 % within 1,000, the default (R
+        max_iter: iterations at most. Raising it lets hard cases converge: of 3,000 random problems 93 %
+            converge within 200 iterations, 97.7 % within 400 and 99.97 % within 1,000, the default (R
             apcluster's; scikit-learn's is 200).
         convergence_iter: iterations that the exemplars must hold still. Raising it is surer and slower.
         warm_start: messages to go on from, of the same shape and dtype, say those of the last run at another
