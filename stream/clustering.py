@@ -20,10 +20,10 @@ give 5 to 8 clusters, 500 tracks of a ten-minute film 16 to 31: about twice its 
 know; afterwards, points that are nearest to their exemplar keep it, and each one that shares a frame with a
 point there before it moves to its most similar exemplar that is free of such, or becomes its own cluster
 where none is, or where even that one is less similar than the preference. So no two such boxes end in one
-cluster, and more clusters are opened than the default found, if need be. A range or strength that was asked
-for is kept: no cluster is opened above MAX (with a strength: none at all), and a track for which every
-cluster holds a rival stays where it was, with a message. A character found twice in a frame (a head in its
-body's box) is no such pair, where boxes are given.
+cluster, and more clusters are opened than were found, if need be. What was asked for contradicts that where
+it is a range with a MAX that is too small, or strength 0, which is one cluster: then no more are opened, and
+a track for which every cluster holds a rival stays where it was, with a message. A character found twice in a
+frame (a head in its body's box) is no such pair, where boxes are given.
 
 **Many points.** What fits the memory budget (``memory_mb``) is clustered over all pairs or, with less memory
 and the same answer, among neighbours. Above it two levels are used: affinity propagation inside stretches of
@@ -146,8 +146,8 @@ def cluster_embeddings(
         most = None
         if config.clusters is not None:
             most = max(config.clusters[1], len(found.exemplars))
-        elif config.strength is not None:
-            most = len(found.exemplars)
+        elif config.strength == 0:
+            most = 1
         labels, moved, opened, left = separate(
             points, sizes, labels, found.exemplars, rivals, found.preference, most
         )

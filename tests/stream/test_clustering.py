@@ -104,6 +104,12 @@ def test_what_was_asked_for_is_kept_where_boxes_of_a_frame_contradict() -> None:
     assert len(few.exemplars) == 2
     assert "raise the number of clusters" in few.messages[-1]
     assert len(episode.cluster(strength=0.0).exemplars) == 1
+    # a strength names no limit: as many clusters as it takes
+    found = episode.cluster(strength=0.2)
+    assert "clusters opened" in found.messages[-1]
+    for frame in np.unique(episode.frames):
+        here = found.labels[episode.frames == frame]
+        assert len(set(here.tolist())) == len(here)
 
 
 def test_boxes_that_lie_on_each_other_may_be_one_character() -> None:
