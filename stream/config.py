@@ -188,7 +188,8 @@ def _explain(error: ValidationError, origin: str) -> ConfigError:
         )
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path, _keys(Config), n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else "; `celstream run --help` lists the keys"
+            listed = "; configs/animation.yaml lists the keys, `python -m stream.config_doc` prints it"
+            hint = f"; did you mean {near[0]!r}?" if near else listed
             lines.append(f"unknown config key {path!r}{hint}")
         else:
             message = item["msg"].removeprefix("Value error, ")

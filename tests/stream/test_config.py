@@ -44,6 +44,7 @@ def test_cluster_ranges(text: str, wanted: tuple[int, int]) -> None:
     [
         ("intervall=2", "did you mean 'interval'?"),
         ("detector.scor=2", "did you mean 'detector.score'?"),
+        ("xyzzy=1", "configs/animation.yaml lists the keys, `python -m stream.config_doc` prints it"),
         ("interval=0", "interval: input should be greater than 0, got 0"),
         ("interval=-1", "greater than 0, got -1"),
         ("interval=soon", "got 'soon'"),
