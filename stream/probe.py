@@ -153,13 +153,26 @@ def _best_stream(uri: str, container: Any) -> tuple[Any, str]:
     sized = [s for s in real if s.width and s.height]
     if not sized:
         raise SourceError(
-            f"{uri}: the size of its pictures is unknown, the file is damaged or cut off; copy it again"
+            f"{uri}: the size of its pictures is unknown; "
+            + _remedy(uri, container, "the file is damaged or cut off, copy it again")
         )
     best = max(sized, key=lambda s: (bool(s.disposition & DEFAULT_STREAM), s.width * s.height, -s.index))
     if len(sized) == 1:
         return best, ""
     sizes = ", ".join(f"#{s.index} {s.width}x{s.height}" for s in sized)
     return best, f"{len(sized)} video streams ({sizes}); #{best.index} is used"
+
+
+def _remedy(uri: str, container: Any, otherwise: str) -> str:
+    """What to do about a file that opens and cannot be read: over HTTP it need not be the file's fault."""
+    if not uri.lower().startswith(("http:", "https:")):
+        return otherwise
+    if "mp4" not in container.format.name.split(","):
+        return "it may be damaged, or the server may not seek (answer range requests): download it"
+    return (
+        "the server may not seek (answer range requests), as an MP4 with its index at the end needs: download"
+        " it, or remux it with `ffmpeg -i IN -c copy -movflags +faststart OUT`; or it is damaged"
+    )
 
 
 def _duration(container: Any, stream: Any) -> float | None:
@@ -208,10 +221,14 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
     except (av.error.FFmpegError, OSError) as error:
         if not frames:
             raise SourceError(
-                f"{uri}: cannot be read ({reason(error)}); it is damaged or cut off, copy it again"
+                f"{uri}: cannot be read ({reason(error)}); "
+                + _remedy(uri, container, "it is damaged or cut off, copy it again")
             ) from error
     if not frames:
-        raise SourceError(f"{uri}: none of its first pictures decodes; it is damaged, copy it again")
+        raise SourceError(
+            f"{uri}: none of its first pictures decodes; "
+            + _remedy(uri, container, "it is damaged, copy it again")
+        )
     first = frames[0]
     shown = [frame.pts for frame in frames]
     # AVI has no presentation times; what FFmpeg makes up for it is wrong as soon as frames are reordered

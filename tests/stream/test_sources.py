@@ -272,6 +272,22 @@ def test_http(film: Path) -> None:
         server.shutdown()
 
 
+def test_a_server_that_does_not_seek_is_not_called_a_damaged_file(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(24)]
+    write_film(tmp_path / "late.mp4", pictures)  # its index comes last, after more than FFmpeg buffers
+    write_film(tmp_path / "early.mp4", pictures, container_options={"movflags": "+faststart"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        late, early = (f"http://127.0.0.1:{server.server_port}/{name}.mp4" for name in ("late", "early"))
+        videos, bad = find(late, early)
+        server.shutdown()
+    assert [video.uri for video in videos] == [early]
+    assert "server may not seek" in bad[late]
+    assert "download it" in bad[late]
+    assert "-movflags +faststart" in bad[late]
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         return None
