@@ -16,6 +16,7 @@ out of scores). A labelled time means the first decoded frame with pts >= ``time
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Labels:
         Without a frames file every frame with a box has status ``ok`` and no other frame was looked at.
 
         Raises:
-            ConfigError: file missing, column missing, value that is no number, box without area.
+            ConfigError: file missing, column missing, value that is no finite number, box without area.
         """
         path = Path(boxes_csv)
         boxes = tuple(_box(row, f"{path}:{line}") for line, row in _rows(path, BOX_COLUMNS[:8]))
@@ -130,9 +131,12 @@ def _rows(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]
 
 def _float(row: dict[str, str], name: str, where: str) -> float:
     try:
-        return float(row[name])
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {name}: expected a number, got {row[name]!r}") from error
+        value = float(row[name])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: {name}: expected a number, got {row[name]!r}")
+    return value
 
 
 def _box(row: dict[str, str], where: str) -> LabelBox:

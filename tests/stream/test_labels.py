@@ -33,6 +33,11 @@ def test_scaled_box_follows_the_frame_size() -> None:
     [
         ("time_s,x1\n", "video_file"),
         (HEADER + "v.mp4,zero,640,360,1,2,30,40,,\n", "time_s: expected a number, got 'zero'"),
+        (
+            HEADER + "v.mp4,1,640,360,1,2,30,40,,\nv.mp4,nan,640,360,1,2,30,40,,\n",
+            "csv:3: time_s: expected a n",
+        ),
+        (HEADER + "v.mp4,0,640,360,1,2,inf,40,,\n", "csv:2: x2: expected a number, got 'inf'"),
         (HEADER + "v.mp4,0,640,360,30,2,1,40,,\n", "x1 < x2"),
         (HEADER + "v.mp4,0,0,360,1,2,30,40,,\n", "frame size"),
     ],
