@@ -180,16 +180,21 @@ class Scores:
         def show(value: float) -> str:
             return "n/a" if math.isnan(value) else f"{value:.3f}"
 
-        missed = f", {self.frames_not_sampled} more were not sampled" if self.frames_not_sampled else ""
+        def counted(number: int, noun: str, plural: str) -> str:
+            return f"{number} {noun if number == 1 else plural}"
+
+        verb = "was" if self.frames_not_sampled == 1 else "were"
+        missed = f", {self.frames_not_sampled} more {verb} not sampled" if self.frames_not_sampled else ""
         return "\n".join(
             (
-                f"{self.n} labelled boxes in {self.frames} frames{missed}",
+                f"{counted(self.n, 'labelled box', 'labelled boxes')} in"
+                f" {counted(self.frames, 'frame', 'frames')}{missed}",
                 f"detection  recall {show(self.recall50)}  precision {show(self.precision50)}  "
                 f"AP50 {show(self.ap50)}",
                 f"clusters   purity {show(self.purity)} at compactness {show(self.compactness)}  "
                 f"clusters per identity {show(self.clusters_per_identity)}  AMI {show(self.ami)}  "
-                f"({self.matched} crop{'' if self.matched == 1 else 's'} of {self.identities} "
-                f"{'identity' if self.identities == 1 else 'identities'})",
+                f"({counted(self.matched, 'crop', 'crops')} of"
+                f" {counted(self.identities, 'identity', 'identities')})",
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -144,7 +145,9 @@ def test_a_whole_evaluation_by_hand() -> None:
     assert scores.purity == pytest.approx(2 / 3)
     assert scores.compactness == pytest.approx(2 / 3)
     assert scores.clusters_per_identity == pytest.approx(1)
-    assert "5 labelled boxes in 4 frames, 1 more were not sampled" in scores.as_text()
+    assert "5 labelled boxes in 4 frames, 1 more was not sampled" in scores.as_text()
+    one = dataclasses.replace(scores, n=1, frames=1, frames_not_sampled=2)
+    assert "1 labelled box in 1 frame, 2 more were not sampled" in one.as_text()
 
 
 def test_json_is_flat_and_says_null_for_nothing() -> None:
