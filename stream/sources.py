@@ -84,6 +84,8 @@ def find_videos(inputs: Sequence[str], *, on_bad: OnBad, timeout_s: float = 10) 
         try:
             if images:
                 video = _describe_images(uri, images, names, on_bad)
+                if video is None:
+                    continue  # each was told by itself
             else:
                 video = describe(uri, names.reserve(uri), timeout_s)
         except SourceError as error:
@@ -253,8 +255,8 @@ def _is_hls(path: str) -> bool:
         return False
 
 
-def _describe_images(folder: str, files: list[str], names: _Names, on_bad: OnBad) -> Video:
-    """One :class:`Video` for the images of a folder; damaged ones are told and left out."""
+def _describe_images(folder: str, files: list[str], names: _Names, on_bad: OnBad) -> Video | None:
+    """One :class:`Video` for the images of a folder; damaged ones are told and left out. None: all are."""
     good: list[str] = []
     size = (0, 0)
     for path in files:
@@ -272,7 +274,7 @@ def _describe_images(folder: str, files: list[str], names: _Names, on_bad: OnBad
         else:
             good.append(path)
     if not good:
-        raise SourceError(f"{folder}: none of its {len(files)} images can be read; leave it out")
+        return None
     return Video(
         name=names.reserve(folder),
         uri=folder,

@@ -112,6 +112,16 @@ def test_images_of_a_folder_are_one_video(tmp_path: Path) -> None:
     assert [(v.kind, [Path(f).name for f in v.files]) for v in loose] == [("images", ["0.png", "1.webp"])]
 
 
+def test_a_damaged_image_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "torn.png").write_bytes(picture(tmp_path / "whole" / "a.png").read_bytes()[:60])
+    videos, bad = find(tmp_path / "torn.png")
+    assert videos == []
+    assert list(bad) == [str(tmp_path / "torn.png")]
+    videos, bad = find(tmp_path)
+    assert len(videos) == 1
+    assert list(bad) == [str(tmp_path / "torn.png")]
+
+
 def test_images_stand_upright_on_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 10, 20))
