@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -24,6 +25,7 @@ from kernels.affinity.contract import (
 )
 from kernels.affinity.strength import StrengthMap, map_of, strength_map
 
+DEFAULT_RANGE = (0.45, 0.55)  # N to the power of these is the range where none is given
 _NARROWEST = 1e-4  # strengths nearer than this are one: less than a thousandth more clusters
 
 
@@ -142,7 +144,7 @@ def _distance(count: int, low: int, high: int) -> int:
 
 def search_strength(
     similarity: ArrayLike,
-    clusters: tuple[int, int],
+    clusters: tuple[int, int] | None = None,
     *,
     start: float | None = None,
     strengths: StrengthMap | None = None,
@@ -155,30 +157,36 @@ def search_strength(
 ) -> SearchResult:
     """Find a strength whose number of clusters lies in ``clusters`` = (min, max), both included.
 
-    Starts where the map expects ``start`` clusters (None: the middle of the range), then closes in from
-    both sides: too few clusters raise the strength, too many lower it. Every probe goes on from the last
-    one's messages; one that does not converge tells nothing, and the next starts afresh elsewhere with more
-    damping. Always ends: at the first count inside, when the two sides touch (the count jumps over the
-    range), or after ``max_probes``.
+    Starts where the map expects ``start`` clusters, then closes in from both sides: too few clusters raise
+    the strength, too many lower it. Every probe goes on from the last one's messages; one that does not
+    converge tells nothing, and the next starts afresh elsewhere with more damping. Always ends: at the first
+    count inside, when the two sides touch (the count jumps over the range), or after ``max_probes``.
 
     Args:
         similarity: (N, N), as for :func:`kernels.affinity.affinity_propagation`.
-        clusters: (min, max), 1 <= min <= max and min <= N. A wider range takes fewer probes.
-        start: clusters to begin at, within the range.
+        clusters: (min, max), 1 <= min <= max and min <= N. A wider range takes fewer probes. None: from
+            N^0.45 to N^0.55, rounded; where forbidden pairs (-inf) allow only more, from the fewest they do
+            to N^0.1 times as many.
+        start: clusters to begin at, within the range. None: the middle of a given range, of the default
+            the number after which one more exemplar gains least by comparison
+            (:meth:`StrengthMap.sharpest_count`).
         strengths: the map of this similarity, where it is known.
         damping, max_iter, convergence_iter, seed: of every run.
         max_probes: runs at most. Raising it helps only where runs do not converge.
         threads: cores to use; None takes all.
 
     Raises:
-        ValueError: min < 1, min > max, min > N, a ``start``, ``max_probes`` or ``threads`` out of its range,
-            or what the similarity is refused for.
+        ValueError: ``clusters`` that are not two whole numbers, min < 1, min > max, min > N, a ``start``,
+            ``max_probes`` or ``threads`` out of its range, or what the similarity is refused for.
     """
     s = check_similarity(similarity)
-    _check_range(clusters, len(s), max_probes)
+    _check_range((1, 1) if clusters is None else clusters, len(s), max_probes)
     scanned = scan(s)
     strengths = strengths or map_of(s, scanned)
     _check_map(strengths, len(s))
+    if clusters is None:
+        clusters = _default_range(len(s), strengths.fewest)
+        start = strengths.sharpest_count(*clusters) if start is None else start
     with dense_runs(s, strengths, convergence_iter, seed=seed, threads=threads, scanned=scanned) as run:
         return search(
             len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
@@ -237,14 +245,27 @@ def _check_map(strengths: StrengthMap, n: int) -> None:
         raise ValueError(f"strengths: expected a map of {n} points, got one of {len(strengths.order)}")
 
 
-def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> None:
-    low, high = clusters
+def _default_range(n: int, fewest: int) -> tuple[int, int]:
+    low, high = (max(1, min(n, round(n**t))) for t in DEFAULT_RANGE)
+    if fewest > low:
+        low, high = fewest, min(n, round(fewest * n ** (DEFAULT_RANGE[1] - DEFAULT_RANGE[0])))
+    return low, high
+
+
+def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> tuple[int, int]:
+    try:
+        low, high = (operator.index(bound) for bound in clusters)
+    except (TypeError, ValueError):  # not two, or not whole numbers
+        raise ValueError(
+            f"clusters: expected two whole numbers (min, max), such as (20, 60), got {clusters!r}"
+        ) from None
     if not 1 <= low <= high:
         raise ValueError(f"clusters: expected 1 <= min <= max, got {low}:{high}")
     if low > n:
         raise ValueError(f"clusters: expected a minimum of at most {n}, the number of points, got {low}")
     if max_probes < 1:
         raise ValueError(f"max_probes: expected at least 1, got {max_probes}")
+    return low, high
 
 
 def search(
@@ -267,8 +288,7 @@ def search(
     Raises:
         ValueError: as :func:`search_strength` for the range and ``max_probes``.
     """
-    _check_range(clusters, n, max_probes)
-    low, high = clusters
+    low, high = _check_range(clusters, n, max_probes)
     if start is not None and not math.isfinite(start):
         raise ValueError(f"start: expected a number of clusters, got {start}")
     goal = start if start is not None else math.sqrt(low * min(high, n))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -137,6 +139,37 @@ def test_search_always_ends(n: int, seed: int, data: st.DataObject) -> None:
     assert found.in_range == (low <= count <= high and found.result.converged)
     assert (found.warning == "") == found.in_range
     assert found.result.labels.shape == (n,)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 40, 200])
+def test_a_search_without_a_range_takes_about_the_square_root(n: int) -> None:
+    s = negative_squared_distances(groups(n, max(2, n // 14), 0.2))
+    low, high = round(n**0.45), round(n**0.55)
+    found = search_strength(s)
+    assert found.in_range
+    assert low <= len(found.result.exemplars) <= high
+    if n == 200:  # fourteen groups: the start is their number, and no other in 11..18
+        assert found.probes[0].strength == pytest.approx(np.log(14) / np.log(200))
+        assert len(found.result.exemplars) == 14
+        assert search_strength(s, start=11).probes[0].strength == pytest.approx(np.log(11) / np.log(200))
+
+
+def test_a_search_without_a_range_asks_for_what_forbidden_pairs_allow() -> None:
+    side = np.arange(60) % 15
+    s = negative_squared_distances(groups(60, 3, 0.5))
+    s[side[:, None] != side] = -np.inf
+    found = search_strength(s)
+    assert found.in_range
+    assert 15 <= len(found.result.exemplars) <= round(15 * 60**0.1)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["3:5", "35", 4, (3, 4, 5), (3,), (3, 5.5), ("3", "5"), {3: 5}, np.ones(2)]
+)
+def test_a_range_that_is_none_is_named(wanted: Any) -> None:
+    s = negative_squared_distances(groups(20, 2, 0.5))
+    with pytest.raises(ValueError, match=r"^clusters: expected two whole numbers \(min, max\).*got "):
+        search_strength(s, wanted)
 
 
 def test_bad_ranges_are_named() -> None:
