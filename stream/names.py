@@ -194,12 +194,18 @@ class NameStore:
         try:
             yield
         except sqlite3.Error as error:
-            advice = (
-                "another program is writing to it, try again"
-                if "locked" in str(error)
-                else "if it is damaged, move it away: names are lost, nothing else is"
-            )
-            raise WorkdirError(f"{self.path}: cannot be used ({error}); {advice}") from error
+            raise WorkdirError(f"{self.path}: cannot be used ({error}); {_advice(error)}") from error
+
+
+def _advice(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the extended codes tell more in the higher bits
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another program is writing to it, try again"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return "it may not be written to: check the permissions of the file and its folder"
+    if code == sqlite3.SQLITE_FULL:
+        return "free some space and try again"
+    return "if it is damaged, move it away: names are lost, nothing else is"
 
 
 @dataclass(frozen=True)
@@ -353,8 +359,10 @@ def clean_name(name: str) -> str:
     """The name as it is stored: one line without spaces around it.
 
     Raises:
-        ConfigError: too long, or with characters that cannot be shown.
+        ConfigError: more than a line, too long, or with characters that cannot be shown.
     """
+    if len(name.strip().splitlines()) > 1:
+        raise ConfigError(f"name {name[:40]!r}: expected one line, got line breaks inside it; leave them out")
     clean = unicodedata.normalize("NFC", text(" ".join(name.split())))
     if any(unicodedata.category(c) == "Cc" for c in clean):
         raise ConfigError(f"name {clean!r}: expected text without control characters")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +89,43 @@ def test_what_cannot_be_named_is_one_line(work: Path) -> None:
         name_characters(work, {1: "x" * 201})
     with pytest.raises(ConfigError, match="control"):
         clean_name("a\x07b")
+    for broken in ("Frank\nthe squirrel", "a\r\nb", "a\u2028b"):
+        with pytest.raises(ConfigError, match="expected one line"):
+            name_characters(work, {1: broken})
+    assert clean_name("  Frank the\tsquirrel \n") == "Frank the squirrel"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_may_not_be_written_to_is_not_called_damaged(work: Path, there: bool) -> None:
+    if there:
+        name_characters(work, {1: "Bunny"}, report=False)
+    top = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        top.chmod(0o755)
+        shutil.copytree(work, top / "work")
+        with as_nobody(top / "work"), pytest.raises(WorkdirError, match="may not be written to") as caught:
+            name_characters(top / "work", {1: "Frank"}, report=False)
+        assert "damaged" not in str(caught.value)
+    finally:
+        shutil.rmtree(top)
+
+
+@contextlib.contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Root writes everywhere, so it steps down for a while; others take their own right away."""
+    if os.geteuid() != 0:
+        for path in (folder, *folder.glob("*.sqlite")):
+            path.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_two_clusters_of_one_name_are_one_character_in_the_report(work: Path) -> None:
