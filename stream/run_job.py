@@ -180,6 +180,9 @@ class _Run:
         stations = Stations(self.config)
         for fallback in stations.fallbacks:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
+        boxes, model = self.config.boxes, self.config.detector.model
+        if boxes is not None and model != "default":
+            self._note(f"the boxes of {boxes} are used, and not the detector {model}; leave one of them out")
         try:
             segments = plan_inputs(
                 inputs,

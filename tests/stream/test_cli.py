@@ -72,6 +72,12 @@ def test_given_boxes_take_the_detectors_place(episode: Episode, tmp_path: Path) 
     figures = json.loads(scores.stdout)
     assert figures["recall50"] > 0.99
     assert figures["precision50"] > 0.99
+    both = celstream(
+        "run", episode.video, "-o", tmp_path / "w", "--boxes", episode.boxes_csv, "--detector", "mine.onnx",
+        "--set", "crops.min_size=1",
+    )  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    assert f"boxes of {episode.boxes_csv} are used, and not the detector mine.onnx" in both.stderr
 
 
 def refused(code: int, says: str, *args: object) -> None:
