@@ -115,6 +115,17 @@ def test_a_forgotten_video_is_gone_from_everything(top: Path) -> None:
     assert "No characters found" in (work / "report.html").read_text()
 
 
+def test_what_is_left_is_clustered_also_where_it_is_less_than_was_asked_for(top: Path) -> None:
+    work = top / "fresh"
+    tracks = cluster(work, report=False).meta["tracks"]
+    cluster(work, clusters=(tracks, tracks), report=False)
+    forget(work, ["more"], report=False)
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        meta = folder.read_clusters().meta
+    assert meta["clusters"] == meta["tracks"] < tracks
+    assert any("were asked for" in message for message in meta["messages"])
+
+
 def test_prune_forgets_what_is_not_there_any_more(top: Path) -> None:
     work = top / "fresh"
     assert forget(work, prune=True) == []
