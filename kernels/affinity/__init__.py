@@ -67,7 +67,7 @@ def affinity_propagation(
         convergence_iter: iterations that the exemplars must hold still. Raising it is surer and slower.
         warm_start: messages to go on from, of the same shape and dtype, say those of the last run at another
             preference; they are not changed.
-        seed: of the perturbation.
+        seed: of the perturbation, a whole number of at least 0.
         device: "cpu" (numba, all cores), "cuda" (the current NVIDIA GPU, through CuPy on its current
             stream; see :mod:`kernels.affinity.cuda`) or "reference" (NumPy). None: where the similarity is,
             "cuda" for a CuPy array, else "cpu". The result is the same but for rounding.
@@ -78,8 +78,10 @@ def affinity_propagation(
         CuPy similarity exemplars and labels are CuPy arrays; the messages are wherever the device is "cuda".
 
     Raises:
-        ValueError: a wrong shape, NaN, +inf, a number out of its range, an unknown device.
-        TypeError: a similarity that is not real numbers, or on a GPU where another device is asked for.
+        ValueError: a wrong shape, NaN, +inf, a number out of its range or too large for the similarity's
+            dtype, an unknown device.
+        TypeError: a similarity or preference that is not real numbers, another argument of a wrong type, or
+            a similarity on a GPU where another device is asked for.
         RuntimeError: device "cuda" without CuPy, a driver or a GPU; the message says what to install.
         MemoryError: the GPU has not enough for so many points.
     """

@@ -121,7 +121,7 @@ class Matrix:
         seed: int,
     ) -> Solution:
         """Check what goes with the similarity; errors as :func:`kernels.affinity.contract.check_problem`."""
-        if not isinstance(preference, (int, float)):
+        if hasattr(preference, "dtype"):  # an array, wherever it is
             preference = self.to_host(preference)
         like: Any = _Like((self.n, self.n), self.dtype)
         problem = check_settings(

@@ -7,6 +7,7 @@ Science 315 (2007). The last step is scikit-learn's and R apcluster's, so that r
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -191,25 +192,25 @@ def check_settings(
 ) -> Problem:
     """:func:`check_problem` of a checked, scanned similarity; only its shape and dtype are used."""
     n = s.shape[0]
+    if not isinstance(damping, numbers.Real):
+        raise TypeError(f"damping: expected a number, got {damping!r}")
+    whole = {"max_iter": max_iter, "convergence_iter": convergence_iter, "seed": seed}
+    for name, value in whole.items():
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if seed < 0:
+        raise ValueError(f"seed: expected at least 0, got {seed}")
     if not 0.5 <= damping < 1:
         raise ValueError(f"damping: expected 0.5 <= damping < 1, got {damping}")
     if max_iter < 1:
         raise ValueError(f"max_iter: expected at least 1, got {max_iter}")
     if convergence_iter < 1:
         raise ValueError(f"convergence_iter: expected at least 1, got {convergence_iter}")
-    p = np.asarray(preference, dtype=s.dtype)
+    p = _preference(preference, s.dtype)
     if p.ndim > 1 or (p.ndim == 1 and p.shape[0] != n):
         raise ValueError(f"preference: expected one number or {n} of them, got shape {p.shape}")
-    if not np.isfinite(p).all():
-        bad = p[~np.isfinite(p)].flat[0]
-        raise ValueError(f"preference: expected finite numbers, got {bad}")
     if warm_start is not None:
-        for name in ("responsibility", "availability"):
-            message = getattr(warm_start, name)
-            if message.shape != s.shape or message.dtype != s.dtype:
-                raise ValueError(
-                    f"warm_start.{name}: expected {s.dtype} {s.shape}, got {message.dtype} {message.shape}"
-                )
+        _check_messages(warm_start, s)
     p = np.ascontiguousarray(np.broadcast_to(p, (n,)))
     low, high, mean, forbidden = scanned
     if not np.isfinite(low):  # every pair is forbidden
@@ -230,6 +231,44 @@ def check_settings(
     perturbed = (p + PERTURBATION[str(s.dtype)] * scale * noise).astype(s.dtype)
     equal = low == high and not forbidden and bool((p == p[0]).all())
     return Problem(s, p, perturbed, floor, equal)
+
+
+def _preference(preference: ArrayLike, dtype: np.dtype[Any]) -> FloatArray:
+    try:
+        given = np.asarray(preference)
+    except ValueError:  # rows of unlike lengths
+        given = np.empty(0, object)
+    if given.dtype.kind not in "fiub":
+        raise TypeError(f"preference: expected one number or one for each point, got {preference!r}")
+    if not np.isfinite(given).all():
+        raise ValueError(f"preference: expected finite numbers, got {given[~np.isfinite(given)].flat[0]}")
+    with np.errstate(over="ignore"):
+        p: FloatArray = given.astype(dtype)
+    if not np.isfinite(p).all():
+        raise ValueError(
+            f"preference: {given[~np.isfinite(p)].flat[0]} overflows {dtype}, the type of the similarity; "
+            "scale both, or give the similarity in float64"
+        )
+    return p
+
+
+def _check_messages(warm_start: Messages, s: FloatArray) -> None:
+    if not isinstance(warm_start, Messages):
+        raise TypeError(
+            f"warm_start: expected Messages, such as result.messages, got {type(warm_start).__name__}"
+        )
+    for name in ("responsibility", "availability"):
+        message = getattr(warm_start, name)
+        kind, shape = getattr(message, "dtype", type(message).__name__), getattr(message, "shape", "")
+        if shape != s.shape or kind != s.dtype:
+            raise ValueError(f"warm_start.{name}: expected {s.dtype} {s.shape}, got {kind} {shape}".rstrip())
+        # one pass: a NaN or an infinity stays in the sum
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = float(message.sum(dtype=np.float64))
+        if not math.isfinite(total):
+            raise ValueError(
+                f"warm_start.{name}: expected finite numbers, got NaN, an infinity or an overflow"
+            )
 
 
 def trivial(problem: Problem) -> NDArray[np.int64] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -263,6 +264,8 @@ def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> tuple[in
         raise ValueError(f"clusters: expected 1 <= min <= max, got {low}:{high}")
     if low > n:
         raise ValueError(f"clusters: expected a minimum of at most {n}, the number of points, got {low}")
+    if not isinstance(max_probes, numbers.Integral):
+        raise TypeError(f"max_probes: expected a whole number, got {max_probes!r}")
     if max_probes < 1:
         raise ValueError(f"max_probes: expected at least 1, got {max_probes}")
     return low, high
@@ -289,8 +292,8 @@ def search(
         ValueError: as :func:`search_strength` for the range and ``max_probes``.
     """
     low, high = _check_range(clusters, n, max_probes)
-    if start is not None and not math.isfinite(start):
-        raise ValueError(f"start: expected a number of clusters, got {start}")
+    if start is not None and not (isinstance(start, numbers.Real) and math.isfinite(start)):
+        raise ValueError(f"start: expected a number of clusters, got {start!r}")
     goal = start if start is not None else math.sqrt(low * min(high, n))
     goal = min(max(goal, low), high, n)
 

@@ -304,6 +304,13 @@ def test_forbidden_pairs_never_choose_each_other() -> None:
     assert len(affinity_propagation(alone, -1.0).exemplars) == 5
 
 
+def spoilt(responsibility: float, availability: float) -> Messages:
+    """Messages of three points, one number of each replaced."""
+    messages = Messages(np.zeros((3, 3)), np.zeros((3, 3)))
+    messages.responsibility[1, 2], messages.availability[2, 1] = responsibility, availability
+    return messages
+
+
 BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((3, 4)), {}, ValueError, r"square matrix.*\(3, 4\)"),
     (np.zeros((0, 0)), {}, ValueError, "empty"),
@@ -319,6 +326,29 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((3, 3)), {"device": "gpu"}, ValueError, "'gpu': unknown"),
     (np.zeros((3, 3)), {"warm_start": Messages(np.zeros((2, 2)), np.zeros((2, 2)))}, ValueError, r"\(2, 2\)"),
     (np.full((3, 3), -1e38, np.float32) * np.arange(3, dtype=np.float32), {}, ValueError, "overflow float32"),
+    (np.zeros((3, 3)), {"warm_start": (np.zeros((3, 3)),) * 2}, TypeError, "^warm_start: .*Messages.*tuple"),
+    (np.zeros((3, 3)), {"warm_start": Messages(*[[[0.0]]] * 2)}, ValueError, "^warm_start.resp.*got list$"),
+    (np.zeros((3, 3)), {"warm_start": spoilt(np.nan, 0)}, ValueError, "^warm_start.responsibility.*finite"),
+    (np.zeros((3, 3)), {"warm_start": spoilt(0, np.inf)}, ValueError, "^warm_start.availability.*finite"),
+    (np.zeros((3, 3)), {"warm_start": spoilt(-np.inf, 0)}, ValueError, "^warm_start.responsibility.*finite"),
+    (np.zeros((3, 3)), {"damping": "0.5"}, TypeError, "^damping: .*number.*'0.5'"),
+    (np.zeros((3, 3)), {"damping": None}, TypeError, "^damping: .*None"),
+    (np.zeros((3, 3)), {"damping": np.nan}, ValueError, "^damping: .*nan"),
+    (np.zeros((3, 3)), {"max_iter": 5.5}, TypeError, "^max_iter: .*whole number.*5.5"),
+    (np.zeros((3, 3)), {"max_iter": "9"}, TypeError, "^max_iter: .*'9'"),
+    (np.zeros((3, 3)), {"convergence_iter": None}, TypeError, "^convergence_iter: .*None"),
+    (np.zeros((3, 3)), {"seed": -1}, ValueError, "^seed: .*at least 0.*-1"),
+    (np.zeros((3, 3)), {"seed": None}, TypeError, "^seed: .*None"),
+    (np.zeros((3, 3)), {"preference": "-1"}, TypeError, "^preference: .*'-1'"),
+    (np.zeros((3, 3)), {"preference": None}, TypeError, "^preference: .*None"),
+    (np.zeros((3, 3)), {"preference": 1j}, TypeError, "^preference: .*1j"),
+    (np.zeros((3, 3)), {"preference": [[1.0], [1.0, 2.0]]}, TypeError, "^preference: "),
+    (
+        np.zeros((3, 3), np.float32),
+        {"preference": -1e39},
+        ValueError,
+        r"^preference: -1e\+39 overflows float32",
+    ),
 ]
 
 

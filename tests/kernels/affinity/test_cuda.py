@@ -323,6 +323,13 @@ def test_ahead_never_misses_an_answer() -> None:
     assert batches < 300 * 100
 
 
+def spoilt(responsibility: float, availability: float) -> Messages:
+    """Messages of three points, one number of each replaced."""
+    messages = Messages(np.zeros((3, 3)), np.zeros((3, 3)))
+    messages.responsibility[1, 2], messages.availability[2, 1] = responsibility, availability
+    return messages
+
+
 BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((3, 4)), {}, ValueError, r"square matrix.*\(3, 4\)"),
     (np.zeros((0, 0)), {}, ValueError, "empty"),
@@ -333,6 +340,17 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((3, 3)), {"damping": 1.0}, ValueError, "1.0"),
     (np.zeros((3, 3)), {"warm_start": Messages(np.zeros((2, 2)), np.zeros((2, 2)))}, ValueError, r"\(2, 2\)"),
     (np.full((3, 3), -1e38, np.float32) * np.arange(3, dtype=np.float32), {}, ValueError, "overflow float32"),
+    (np.zeros((3, 3)), {"warm_start": (np.zeros((3, 3)),) * 2}, TypeError, "^warm_start: .*Messages.*tuple"),
+    (np.zeros((3, 3)), {"warm_start": spoilt(np.nan, 0)}, ValueError, "^warm_start.responsibility.*finite"),
+    (np.zeros((3, 3)), {"max_iter": 5.5}, TypeError, "^max_iter: .*whole number.*5.5"),
+    (np.zeros((3, 3)), {"seed": -1}, ValueError, "^seed: .*at least 0.*-1"),
+    (np.zeros((3, 3)), {"preference": "-1"}, TypeError, "^preference: .*'-1'"),
+    (
+        np.zeros((3, 3), np.float32),
+        {"preference": -1e39},
+        ValueError,
+        r"^preference: -1e\+39 overflows float32",
+    ),
 ]
 
 

@@ -177,6 +177,10 @@ def test_bad_ranges_are_named() -> None:
     for wanted, message in (((0, 3), "0:3"), ((5, 3), "5:3"), ((21, 30), "at most 20")):
         with pytest.raises(ValueError, match=message):
             search_strength(s, wanted)
+    with pytest.raises(TypeError, match=r"^max_probes: .*2\.5"):
+        search_strength(s, (2, 3), max_probes=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^start: .*'x'"):
+        search_strength(s, (2, 3), start="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"1\.5"):
         strength_map(s).preference(1.5)
     with pytest.raises(ValueError, match="-0"):
