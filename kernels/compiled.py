@@ -12,6 +12,8 @@ import numba
 _log = logging.getLogger(__name__)
 # NaN is refused at the door and the sign of zero does not matter: with these two the maxima vectorize.
 FASTMATH = frozenset({"nnan", "nsz", "contract"})
+# For what compiled loops call.
+inner = numba.njit(nogil=True, fastmath=set(FASTMATH))
 
 
 def compiled(function: Callable[..., Any], signature: Any) -> Callable[..., Any]:

@@ -14,18 +14,14 @@ to start from add weight x r0(i,k) to x, with weight <- d weight, until that is 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 
-_log = logging.getLogger(__name__)
-# NaN is refused at the door and the sign of zero does not matter: with these two the maxima vectorize.
-_FASTMATH = {"nnan", "nsz", "contract"}
-_inner = numba.njit(nogil=True, fastmath=_FASTMATH)
+from kernels.compiled import compiled, inner
+
 _LAST = 8  # lanes that are compared one by one in the end
 _ROWS = 32  # rows whose positive parts are added in float32; longer sums go on in float64
 
@@ -38,7 +34,7 @@ def lanes(n: int) -> int:
     return min(512, max(16, 1 << n.bit_length() - 1))
 
 
-@_inner
+@inner
 def _sweep(s, a, x, column, c, shift, floor, keep, first, second):  # type: ignore[no-untyped-def]
     """New availabilities of a stretch of a row, and each lane's two largest a + s so far."""
     zero = x.dtype.type(0)
@@ -53,7 +49,7 @@ def _sweep(s, a, x, column, c, shift, floor, keep, first, second):  # type: igno
         first[k] = max(top, w)
 
 
-@_inner
+@inner
 def _fold(first, second, half):  # type: ignore[no-untyped-def]
     for j in range(half):
         p = first[j]
@@ -62,27 +58,27 @@ def _fold(first, second, half):  # type: ignore[no-untyped-def]
         first[j] = max(p, q)
 
 
-@_inner
+@inner
 def _tally(s, x, block, c, shift, floor):  # type: ignore[no-untyped-def]
     zero = x.dtype.type(0)
     for k in range(len(s)):
         block[k] += max(c * max(s[k], floor) - shift + x[k], zero)
 
 
-@_inner
+@inner
 def _scaled(r, x, weight):  # type: ignore[no-untyped-def]
     for k in range(len(x)):
         x[k] = weight * r[k]
 
 
-@_inner
+@inner
 def _drain(block, total):  # type: ignore[no-untyped-def]
     for k in range(len(block)):
         total[k] += block[k]
         block[k] = 0
 
 
-@_inner
+@inner
 def _where_largest(s, a, floor, i, value, guess):  # type: ignore[no-untyped-def]
     """The column other than i where a + s is ``value``, most likely ``guess``."""
     if guess != i and a[guess] + max(s[guess], floor) == value:
@@ -234,15 +230,6 @@ def _responsibility_rows(  # type: ignore[no-untyped-def]
         r[i, i] = own[i]
 
 
-def _compile(function: Callable[..., None], signature: Any) -> Callable[..., None]:
-    """Compile now, kept on disk where that can be done and without a word where it cannot."""
-    try:
-        return numba.njit(signature, cache=True, nogil=True, fastmath=_FASTMATH)(function)
-    except (RuntimeError, OSError) as error:  # no folder to write to, or a full one
-        _log.debug("compiled code is not kept: %s", error)
-        return numba.njit(signature, nogil=True, fastmath=_FASTMATH)(function)
-
-
 @dataclass(frozen=True)
 class Kernels:
     """The loops compiled for one dtype."""
@@ -262,16 +249,16 @@ def kernels(dtype: str) -> Kernels:
     double, places, count = t.float64[::1], t.int32[:, ::1], t.int32[::1]
     lists = (double, places, matrix, count)  # shift, where, extra, used
     return Kernels(
-        _compile(
+        compiled(
             _pass_rows,
             void(
                 fixed, matrix, fixed, pair, pair, f, f, f, vector, vector, vector, n, n,
                 *lists, vector, vector, vector, matrix, double,
             ),
         ),
-        _compile(
+        compiled(
             _availability_rows,
             void(fixed, matrix, fixed, f, f, f, f, vector, vector, n, n, *lists, vector, matrix),
         ),
-        _compile(_responsibility_rows, void(fixed, matrix, fixed, f, f, f, n, n, *lists, vector)),
+        compiled(_responsibility_rows, void(fixed, matrix, fixed, f, f, f, n, n, *lists, vector)),
     )  # fmt: skip

@@ -10,11 +10,11 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels.affinity._fused import _compile, _inner
 from kernels.affinity.contract import check_similarity, row_blocks
+from kernels.compiled import compiled, inner
 
 
-@_inner
+@inner
 def _exchange(s, old, new, gain):  # type: ignore[no-untyped-def]
     """One row whose exemplar's similarity goes from old to new: what candidates would gain it, changed."""
     zero = s.dtype.type(0)
@@ -22,7 +22,7 @@ def _exchange(s, old, new, gain):  # type: ignore[no-untyped-def]
         gain[k] += max(s[k] - new, zero) - max(s[k] - old, zero)
 
 
-@_inner
+@inner
 def _rise(s, best, gain):  # type: ignore[no-untyped-def]
     zero = s.dtype.type(0)
     for k in range(len(s)):
@@ -73,8 +73,8 @@ def loops(dtype: str) -> tuple[Callable[..., None], Callable[..., None]]:
     f, double, whole = getattr(t, dtype), t.float64[::1], t.int64[::1]
     fixed, vector = t.Array(f, 2, "C", readonly=True), t.Array(f, 1, "C")
     return (
-        _compile(_improvement, t.void(fixed, whole, vector, double)),
-        _compile(_greedy, t.void(fixed, f, vector, t.boolean[::1], double, whole, double)),
+        compiled(_improvement, t.void(fixed, whole, vector, double)),
+        compiled(_greedy, t.void(fixed, f, vector, t.boolean[::1], double, whole, double)),
     )
 
 

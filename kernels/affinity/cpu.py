@@ -20,7 +20,6 @@ What was tried, at N = 5,000 on two cores (``bench/affinity.py`` has the figures
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -51,15 +50,6 @@ _ROWS = 64  # in a part at least
 _ENTRIES = 8
 # Below this many points one thread is faster than handing out the work.
 _PARALLEL_FROM = 300
-
-
-def _threads(threads: int | None) -> int:
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
-    if threads is None:
-        may_use = getattr(os, "sched_getaffinity", None)  # Linux: also what a container allows
-        threads = len(may_use(0)) if may_use else os.cpu_count() or 1
-    return threads
 
 
 class _Passes:
@@ -202,10 +192,12 @@ class Solver:
     def __init__(
         self, similarity: ArrayLike, *, seed: int = 0, threads: int | None = None, scanned: Scan | None = None
     ) -> None:
+        from kernels.compiled import thread_count  # imports numba
+
         self.similarity = check_similarity(similarity)
         self.scanned = scanned or scan(self.similarity)
         self.seed = seed
-        self._cores = min(_threads(threads), _PARTS)
+        self._cores = min(thread_count(threads), _PARTS)
         parallel = self._cores > 1 and len(self.similarity) >= _PARALLEL_FROM
         self._pool = ThreadPoolExecutor(self._cores) if parallel else None
         self._passes: _Passes | None = None

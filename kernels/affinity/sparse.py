@@ -199,7 +199,7 @@ class SparseSolver:
         preference: float,
         *,
         damping: float = 0.5,
-        max_iter: int = 200,
+        max_iter: int = 1000,
         convergence_iter: int = 15,
         go_on: bool = False,
     ) -> AffinityResult:

@@ -1,5 +1,6 @@
 """Affinity propagation among nearest neighbours: the answer of all pairs, with less memory."""
 
+import inspect
 import tracemalloc
 from typing import Any
 
@@ -9,6 +10,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from kernels.affinity import affinity_propagation, strength_map
 from kernels.affinity.contract import AffinityResult
+from kernels.affinity.cpu import Solver
 from kernels.affinity.search import dense_runs, search, settle
 from kernels.affinity.sparse import SparseProblem, SparseSolver, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
@@ -170,3 +172,10 @@ def test_what_does_not_belong_together_is_named(points: int, weights: np.ndarray
     x = embeddings(20, 3, 0.5)
     with pytest.raises(ValueError, match=message):
         SparseProblem(embeddings(points, 3, 0.5), weights, nearest_neighbours(x, 5))
+
+
+def test_the_same_defaults_as_over_all_pairs() -> None:
+    dense = inspect.signature(Solver.solve).parameters
+    for name, ours in inspect.signature(SparseSolver.solve).parameters.items():
+        if name not in ("self", "preference"):
+            assert ours.default == dense[name].default, name
