@@ -14,7 +14,7 @@ from kernels.compiled import thread_count
 from kernels.similarity import negative_squared_distances
 
 Floats = NDArray[np.float32]
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Neighbours:
 def nearest_neighbours(x: ArrayLike, count: int, *, threads: int | None = None) -> Neighbours:
     """The ``count`` nearest other points of every point, by all N^2 distances a block of rows at a time.
 
-    Time N^2 D, memory 8 N x ``count`` bytes and some blocks of 16 MiB.
+    Time N^2 D, memory 8 N x ``count`` bytes and some blocks of 8 MiB.
 
     Args:
         x: (N, D) float32.

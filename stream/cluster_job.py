@@ -113,6 +113,7 @@ def cluster_folder(
         times=crops.time_s,
         boxes=crops.boxes,
         config=settings,
+        overwrite=True,
     )
     table = result.as_table(crops.crop_id)
     table.meta["tracks"] = count

@@ -52,6 +52,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _ROWS = 4096  # crops compared at once
+_COLUMNS = 32  # of the embeddings, added up at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +106,7 @@ def cluster_embeddings(
     times: NDArray[np.float64] | None = None,
     config: ClusterConfig | None = None,
     boxes: Floats | None = None,
+    overwrite: bool = False,
 ) -> Clustering:
     """Cluster crops by their embeddings; how is told in the module's docstring. Deterministic.
 
@@ -116,6 +118,7 @@ def cluster_embeddings(
         boxes: (M, 4) xyxy; boxes of one frame that lie on each other may be one character found twice, and
             are not held to be different; None: all of a frame are.
         config: range or strength, damping and so on; see :class:`stream.config.ClusterConfig`.
+        overwrite: work in the memory of ``embeddings``, whose numbers are lost.
 
     Raises:
         ValueError: arrays of unlike lengths, NaN or infinity.
@@ -131,7 +134,8 @@ def cluster_embeddings(
     if m == 0:
         nothing = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32)
         return Clustering(*nothing, 0.0, 0.0, True, 0, "dense", 0, ("there are no crops to cluster",))
-    crops, point_of, points, sizes = _points(embeddings, tracks)
+    crops, point_of, points, sizes = _points(embeddings if overwrite else embeddings.copy(), tracks)
+    del embeddings
     order = np.arange(len(points))
     if times is not None:
         first = np.full(len(points), np.inf)
@@ -176,31 +180,37 @@ def cluster_embeddings(
     )
 
 
-def _unit(x: NDArray[Any]) -> Floats:
-    """Rows of length 1; a row of nothing stays so."""
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    result = np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 1e-6)
-    return result.astype(np.float32, copy=False)
+def _normalize(x: Floats) -> Floats:
+    """Rows of length 1, in place, as archives are large; a row of nothing becomes zeros."""
+    lengths = np.sqrt(np.einsum("md,md->m", x, x))[:, None]
+    np.divide(x, lengths, out=x, where=lengths > 1e-6)
+    x[lengths[:, 0] <= 1e-6] = 0
+    return x
 
 
-def _points(embeddings: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floats, Floats]:
-    """Crops less the mean (M, D), the point of each (M,), the points (N, D), crops in each (N,)."""
-    unit = _unit(embeddings)
+def _points(unit: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floats, Floats]:
+    """Crops less the mean (M, D), the point of each (M,), the points (N, D), crops in each (N,).
+
+    The crops are in the memory of ``unit``.
+    """
+    _normalize(unit)
     keys = np.arange(len(unit)) if tracks is None else np.asarray(tracks)
     _, point_of, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     point_of = point_of.reshape(-1).astype(np.int64)
 
     def means(x: Floats) -> Floats:
-        total = np.zeros((len(sizes), x.shape[1]), np.float64)
-        np.add.at(total, point_of, x)
-        total /= sizes[:, None]
-        return total.astype(np.float32)
+        out = np.empty((len(sizes), x.shape[1]), np.float32)
+        for columns in (slice(start, start + _COLUMNS) for start in range(0, x.shape[1], _COLUMNS)):
+            part = x[:, columns]
+            total = np.zeros((len(sizes), part.shape[1]), np.float64)
+            np.add.at(total, point_of, part)
+            out[:, columns] = total / sizes[:, None]
+        return out
 
     # the mean over tracks, not crops: a long still picture is not what all have in common
-    unit -= means(unit).mean(axis=0, dtype=np.float64).astype(np.float32)  # in place: archives are large
-    crops = _unit(unit)
-    del unit
-    return crops, point_of, _unit(means(crops)), sizes.astype(np.float32)
+    unit -= means(unit).mean(axis=0, dtype=np.float64).astype(np.float32)
+    crops = _normalize(unit)
+    return crops, point_of, _normalize(means(crops)), sizes.astype(np.float32)
 
 
 def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Floats]:

@@ -27,7 +27,7 @@ from kernels.similarity import negative_squared_distances
 
 Doubles = NDArray[np.float64]
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 
 
 class _Gains:
