@@ -13,6 +13,7 @@ from stream.config import ClusterConfig, Config, load_config
 from stream.errors import ConfigError, WorkdirError
 from stream.names import carry_names, cluster_names
 from stream.store import SegmentInfo
+from stream.summary import release_memory
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
 
@@ -106,6 +107,7 @@ def cluster_folder(
             f" in {folder.path}; ask for a minimum of {count} or fewer"
         )
     mixed = len({info.notes.get("settings") for info in infos}) > 1
+    release_memory()  # of reading the files
     result = cluster_embeddings(
         crops.embeddings,
         tracks=tracks,

@@ -44,6 +44,7 @@ from stream.batches import _check, _ShapeRepr
 from stream.config import ClusterConfig
 from stream.exemplars import Method, find_exemplars, nearest_exemplar
 from stream.rivals import find_rivals, separate
+from stream.summary import release_memory
 
 if TYPE_CHECKING:
     from stream.tables import ClusterTable
@@ -142,6 +143,7 @@ def cluster_embeddings(
         np.minimum.at(first, point_of, np.asarray(times, np.float64))
         order = np.argsort(first, kind="stable")
     found = find_exemplars(points, sizes, order, config)
+    release_memory()  # what follows is not to come on top of the matrices
     labels = nearest_exemplar(points, points[found.exemplars])
     labels[found.exemplars] = np.arange(len(found.exemplars))
     messages = list(found.messages)

@@ -35,7 +35,7 @@ DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
 _STRETCH = 1000  # points clustered at once on the first of two levels
 _KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
 _ROWS = 4096  # points compared with the exemplars at once
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 32 << 20
 _APPROACH = 2.0  # times the clusters wanted, from where they are come down to
 
 
@@ -55,7 +55,7 @@ class Found:
 def memory_budget(config: ClusterConfig) -> int:
     """Bytes that the matrices of a clustering may take: what the config says, or half of what is free.
 
-    Half of what is free, up to 64 MiB: a film of ten hours is to take no more memory than one of one hour,
+    Half of what is free, up to 32 MiB: a film of ten hours is to take no more memory than one of one hour,
     and what more memory buys above that is time spent rather than better clusters.
     """
     if config.memory_mb is not None:

@@ -68,6 +68,9 @@ def peak_rss_bytes() -> int:
 
 def release_memory() -> None:
     """Give what streaming has freed back to the system, so that clustering does not come on top of it."""
+    import pyarrow as pa
+
     gc.collect()
+    pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it; elsewhere nothing is to be done
         ctypes.CDLL("libc.so.6").malloc_trim(0)
