@@ -2,9 +2,9 @@
 
 On real embeddings, those of the crops of a work folder (``celstream run`` with a short interval makes one):
 N = 20,000 crops over all pairs against the same with a fifth of the memory (agreement as adjusted mutual
-information, peak resident memory above the start), each in a process of its own. Then two levels at
-N = 50,000 and 200,000 (crops drawn again with a little noise where there are too few): seconds, peak memory,
-and the exponent of the growth between the two.
+information, peak resident memory above the start), each in a process of its own. Then two levels in
+256 MiB at N = 50,000 and 200,000 (crops drawn again with a little noise where there are too few): seconds,
+peak memory, and the exponent of the growth between the two.
 
     python bench/clustering.py WORKDIR [--quick] [--json]
 """
@@ -112,7 +112,7 @@ def main() -> None:
         grown = []
         for n in sizes:
             draw(args.workdir, n, place / f"n{n}.npy")
-            grown.append(apart(place / f"n{n}.npy", None))
+            grown.append(apart(place / f"n{n}.npy", 256.0))
             figures |= {f"n{n}_{key}": value for key, value in grown[-1].items()}
         ratio = grown[1]["seconds"] / max(0.1, grown[0]["seconds"])
         figures["growth_exponent"] = round(math.log(ratio) / math.log(sizes[1] / sizes[0]), 3)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kernels.affinity import StrengthMap, strength_map
 from kernels.affinity.contract import AffinityResult
-from kernels.affinity.search import Run, clusters_at, dense_runs, search, settle
+from kernels.affinity.search import DEFAULT_RANGE, Run, clusters_at, dense_runs, search, settle
 from kernels.affinity.sparse import ENOUGH, SparseProblem, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
 from kernels.neighbours import nearest_neighbours
@@ -31,7 +31,6 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Method = Literal["dense", "neighbours", "two-level"]
 
-DEFAULT_RANGE = (0.45, 0.55)  # strengths between which the default looks
 _STRETCH = 1000  # points clustered at once on the first of two levels
 _KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
 _ROWS = 4096  # points compared with the exemplars at once
@@ -55,8 +54,9 @@ class Found:
 def memory_budget(config: ClusterConfig) -> int:
     """Bytes that the matrices of a clustering may take: what the config says, or half of what is free.
 
-    Half of what is free, up to 32 MiB: a film of ten hours is to take no more memory than one of one hour,
-    and what more memory buys above that is time spent rather than better clusters.
+    Half of what is free, up to 32 MiB: a film of ten hours is to take no more memory than one of one hour.
+    Above some 3,500 tracks that means two levels, whose clusters are others than those of all pairs; who
+    wants these gives more.
     """
     if config.memory_mb is not None:
         return int(config.memory_mb * 2**20)
