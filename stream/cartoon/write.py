@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from stream.cartoon.characters import Character, Look, make_cast
@@ -19,6 +20,9 @@ from stream.labels import FrameStatus, LabelBox, Labels
 
 AUDIO_RATE = 44_100
 _AUDIO_BLOCK = 1024  # samples in an AAC frame
+# The same bytes whatever the machine's vector width and number of cores, and the version of the muxer.
+_BITEXACT = {"flags": "+bitexact"}
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 @dataclass(frozen=True)
@@ -75,20 +79,23 @@ def render_episode(
     boxes: list[LabelBox] = []
     statuses: list[FrameStatus] = []
     next_label = 0.0
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+    with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=fps)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         # One thread: with more, the bits depend on the machine.
-        video.options = {"preset": "veryfast", "crf": "20", "g": str(gop), "keyint_min": "1", "threads": "1"}
+        video.options = {
+            "preset": "veryfast", "crf": "20", "g": str(gop), "keyint_min": "1", "threads": "1", **_BITEXACT
+        }  # fmt: skip
         video.codec_context.time_base = Fraction(1, fps)
-        audio = container.add_stream("aac", rate=AUDIO_RATE, layout="mono")
+        audio = container.add_stream("aac", rate=AUDIO_RATE, layout="mono", options=_BITEXACT)
         sound = _sound(seed, script.frames / fps)
         heard = 0
         last: NDArray[np.uint8] | None = None
         picture: av.VideoFrame | None = None
         for number, (image, truth) in enumerate(render_frames(script)):
             if picture is None or image is not last:
-                picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+                picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+                picture = picture.reformat(format="yuv420p", interpolation=_EXACT, threads=1)
                 last = image
             picture.pts, picture.time_base = number, Fraction(1, fps)
             container.mux(video.encode(picture))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import av
@@ -72,15 +73,27 @@ def test_labels_are_the_truth_of_every_frame(episode: Episode) -> None:
 
 
 def test_same_seed_same_file_and_labels(tmp_path: Path) -> None:
-    def render(name: str, seed: int) -> tuple[bytes, bytes]:
+    def render(name: str, seed: int) -> dict[str, list[str]]:
+        """Digests of what the file is made of, part by part, so that a difference says where it is."""
         made = render_episode(
             tmp_path / name, seed=seed, characters=2, seconds=2, width=160, height=90, fps=12
         )
-        return made.video.read_bytes(), made.boxes_csv.read_bytes()
+        parts = {"labels": made.boxes_csv.read_text().splitlines()}
+        parts["frames"] = [
+            hashlib.sha256(image.tobytes()).hexdigest() for image, _ in render_frames(made.script)
+        ]
+        with av.open(str(made.video)) as container:
+            for packet in container.demux():
+                digest = hashlib.sha256(bytes(packet)).hexdigest()
+                parts.setdefault(packet.stream.type, []).append(f"{packet.pts} {digest}")
+        parts["file"] = [hashlib.sha256(made.video.read_bytes()).hexdigest()]
+        return parts
 
     first, second, other = render("a/x.mp4", 1), render("b/x.mp4", 1), render("c/x.mp4", 2)
-    assert first == second
-    assert first[0] != other[0]
+    assert set(first) == {"labels", "frames", "video", "audio", "file"}
+    for part, found in first.items():
+        assert found == second[part], part
+        assert found != other[part], part
 
 
 def test_label_interval_folder_and_an_empty_cast(tmp_path: Path) -> None:
