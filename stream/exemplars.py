@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from kernels.affinity import StrengthMap, strength_map
 from kernels.affinity.contract import AffinityResult
-from kernels.affinity.search import DEFAULT_RANGE, Run, clusters_at, dense_runs, search, settle
+from kernels.affinity.runs import Run, dense_runs
+from kernels.affinity.search import DEFAULT_RANGE, clusters_at, search, settle
 from kernels.affinity.sparse import ENOUGH, SparseProblem, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
 from kernels.neighbours import nearest_neighbours

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.affinity._gpu import SOURCE
+from kernels.affinity._gpu import source
 
 _SHIM = Path(__file__).parent / "kernels" / "affinity" / "emulate.h"
 
@@ -23,12 +23,12 @@ def compiler() -> str | None:
 
 def build(folder: Path) -> ctypes.CDLL:
     """Compile the kernels and the shim; takes two seconds."""
-    kernels = re.findall(r"^(PASS|SUMS|WRITE)\((\w+),", SOURCE.read_text(), re.MULTILINE)
-    lines = [f'#include "{_SHIM}"', f'#include "{SOURCE}"']
-    lines += [f"EMULATE({kind.lower()}_{name})" for kind, name in kernels]
-    source, library = folder / "emulated.cpp", folder / "emulated.so"
-    source.write_text("\n".join(lines) + "\n")
-    command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-o", str(library), str(source)]
+    code = source()
+    kernels = re.findall(r"^(PASS|SUMS|WRITE|EXCHANGE)\((\w+),", code, re.MULTILINE)
+    lines = [f'#include "{_SHIM}"', code, *(f"EMULATE({kind.lower()}_{name})" for kind, name in kernels)]
+    host, library = folder / "emulated.cpp", folder / "emulated.so"
+    host.write_text("\n".join(lines) + "\n")
+    command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-o", str(library), str(host)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))

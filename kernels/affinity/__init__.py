@@ -7,7 +7,7 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from kernels.affinity.contract import AffinityResult, Messages
+from kernels.affinity.contract import AffinityResult, Messages, place_of
 from kernels.affinity.search import Probe, SearchResult, search_strength
 from kernels.affinity.strength import StrengthMap, preference_range, strength_map
 
@@ -86,22 +86,13 @@ def affinity_propagation(
         MemoryError: the GPU has not enough for so many points.
     """
     run: Callable[..., AffinityResult]
-    on_gpu = hasattr(similarity, "__cuda_array_interface__")
-    if device is None:
-        device = "cuda" if on_gpu else "cpu"
-    if device == "cpu":
+    place = place_of(similarity, device, ("cpu", "cuda", "reference"))
+    if place == "cpu":
         from kernels.affinity.cpu import affinity_propagation as run
-    elif device == "cuda":
+    elif place == "cuda":
         from kernels.affinity.cuda import affinity_propagation as run
-    elif device == "reference":
-        from kernels.affinity.reference import affinity_propagation as run
     else:
-        raise ValueError(f"device {device!r}: unknown. Supported devices are 'cpu', 'cuda', 'reference'")
-    if on_gpu and device != "cuda":
-        raise TypeError(
-            f"similarity: an array on a GPU is worked on by device 'cuda', got device {device!r}; "
-            "for that, copy it to the host (cupy.asnumpy)"
-        )
+        from kernels.affinity.reference import affinity_propagation as run
     return run(
         similarity,
         preference,

@@ -75,7 +75,7 @@ class Matrix:
         height = max(1, _BLOCK_BYTES // max(1, columns * self.dtype.itemsize))
         return [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
 
-    def _rows(self, rows: slice, diagonal: Any) -> Array:
+    def rows(self, rows: slice, diagonal: Any) -> Array:
         """A copy of some rows in the messages' dtype with its diagonal replaced."""
         block = self.s[rows].astype(self.dtype)  # a copy
         block[self.xp.arange(rows.stop - rows.start), self.xp.arange(rows.start, rows.stop)] = diagonal
@@ -89,7 +89,7 @@ class Matrix:
         found = []
         blocks = self.blocks(n, n)
         for rows in blocks:
-            block = self._rows(rows, -math.inf)
+            block = self.rows(rows, -math.inf)
             forbidden = block == -math.inf
             row = [xp.where(forbidden, math.inf, block).min(), block.max()]
             row += [xp.where(forbidden, 0, block).sum(dtype=np.float64), forbidden.sum()]
@@ -98,7 +98,7 @@ class Matrix:
         bad = np.flatnonzero(~(table[:, 1] < math.inf))
         if len(bad):
             rows = blocks[bad[0]]
-            block = self._rows(rows, -math.inf)
+            block = self.rows(rows, -math.inf)
             at = int(self.to_host(xp.argmax((~(block < math.inf)).ravel())))
             i, k = divmod(at + rows.start * n, n)
             raise ValueError(
@@ -193,7 +193,7 @@ class Solution:
         on_device, follows = xp.asarray(best), xp.asarray(free)
         gain = xp.asarray(self.preference.astype(np.float64) - best)
         for rows in m.blocks(m.n, m.n):
-            block = m._rows(rows, -math.inf) - on_device[rows, None]
+            block = m.rows(rows, -math.inf) - on_device[rows, None]
             xp.maximum(block, 0, out=block)
             block *= follows[rows, None]  # exemplars follow nobody
             gain += block.sum(axis=0, dtype=np.float64)
@@ -209,14 +209,14 @@ class Solution:
         total = xp.zeros(m.n, np.float64)
         of = None if labels is None else xp.asarray(labels)
         for rows in m.blocks(m.n, m.n):
-            block = m._rows(rows, 0)
+            block = m.rows(rows, 0)
             if of is not None:
                 block = xp.where(of[rows, None] == of[None, :], block, 0)
             total += block.sum(axis=0, dtype=np.float64)
         sums: NDArray[np.float64] = m.to_host(total) + self.preference
         return sums
 
-    def _similar(self, rows: Ints, columns: Ints) -> NDArray[Any]:
+    def similar(self, rows: Ints, columns: Ints) -> NDArray[Any]:
         xp, m = self.xp, self.matrix
         block = xp.take(xp.take(m.s, xp.asarray(rows), axis=0), xp.asarray(columns), axis=1)
         found: NDArray[Any] = m.to_host(block.astype(m.dtype))
@@ -230,7 +230,7 @@ class Solution:
         left = np.arange(m.n)
         if len(exemplars):
             left = np.flatnonzero(self._assigned(exemplars)[1] == -math.inf)
-        more = cover(left, self.preference, self._similar)
+        more = cover(left, self.preference, self.similar)
         return np.concatenate((exemplars, more)).astype(np.int64)
 
     def finish(

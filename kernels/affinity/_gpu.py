@@ -11,9 +11,14 @@ import numpy as np
 
 from kernels.affinity._device import Array
 
-SOURCE = Path(__file__).with_name("affinity.cu")
+_SOURCES = ("affinity.cu", "greedy.cu")  # one translation unit
 NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # suffixes of the kernels
 _RESERVED = 2048  # shared memory of a block that its kernel and the driver take
+
+
+def source() -> str:
+    """The CUDA source of all kernels."""
+    return "\n".join(Path(__file__).with_name(name).read_text() for name in _SOURCES)
 
 
 class Device(Protocol):
@@ -81,7 +86,7 @@ def _module(device: int) -> Any:
     """The kernels, compiled once per process and device (CuPy also keeps them on disk)."""
     import cupy
 
-    return cupy.RawModule(code=SOURCE.read_text(), options=("-std=c++17",))
+    return cupy.RawModule(code=source(), options=("-std=c++17",))
 
 
 @functools.lru_cache(maxsize=128)

@@ -88,6 +88,26 @@ def row_blocks(n: int, columns: int, itemsize: int) -> list[slice]:
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
+def place_of(similarity: ArrayLike, device: str | None, supported: tuple[str, ...]) -> str:
+    """Where to compute: the device asked for, or the one that the similarity is on.
+
+    Raises:
+        ValueError: an unknown device. TypeError: a similarity on a GPU and another device.
+    """
+    on_gpu = hasattr(similarity, "__cuda_array_interface__")
+    if device is None:
+        return "cuda" if on_gpu else "cpu"
+    if device not in supported:
+        known = ", ".join(repr(name) for name in supported)
+        raise ValueError(f"device {device!r}: unknown. Supported devices are {known}")
+    if on_gpu and device != "cuda":
+        raise TypeError(
+            f"similarity: an array on a GPU is worked on by device 'cuda', got device {device!r}; "
+            "for that, copy it to the host (cupy.asnumpy)"
+        )
+    return device
+
+
 def check_similarity(similarity: ArrayLike) -> FloatArray:
     """The similarity as a C-ordered float32 or float64 (N, N) array, a copy only where it must be.
 

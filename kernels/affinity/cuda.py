@@ -39,8 +39,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels.affinity._device import Array, Matrix, Solution
+from kernels.affinity._device_strength import map_on_device
 from kernels.affinity._gpu import NAMES, CupyDevice, Device, plan
 from kernels.affinity.contract import AffinityResult, Messages
+from kernels.affinity.runs import cuda_runs
+from kernels.affinity.search import SearchResult, check_map, check_range, search_or_default
+from kernels.affinity.strength import StrengthMap
 from kernels.affinity.watch import Watch
 
 MAX_BATCH = 16  # iterations between two looks at most
@@ -290,6 +294,10 @@ class Solver:
             asked_damping=damping,
         )
 
+    def strengths(self) -> StrengthMap:
+        """The map from strength to preference; see :func:`kernels.affinity.strength_map`."""
+        return map_on_device(self.matrix, self.device)
+
     def _run(
         self, passes: _Passes, solution: Solution, damping: float, max_iter: int, convergence_iter: int
     ) -> tuple[Watch, bool]:
@@ -349,7 +357,39 @@ def affinity_propagation(
             preference, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
             warm_start=warm_start, overwrite_warm_start=overwrite_warm_start, give_messages=give_messages,
         )  # fmt: skip
-        if not isinstance(similarity, np.ndarray) and hasattr(similarity, "__cuda_array_interface__"):
-            xp = solver.xp
-            return replace(result, exemplars=xp.asarray(result.exemplars), labels=xp.asarray(result.labels))
+    return _beside(similarity, result, solver.xp)
+
+
+def _beside(similarity: ArrayLike | Array, result: AffinityResult, xp: Any) -> AffinityResult:
+    """Exemplars and labels where the similarity is."""
+    if isinstance(similarity, np.ndarray) or not hasattr(similarity, "__cuda_array_interface__"):
         return result
+    return replace(result, exemplars=xp.asarray(result.exemplars), labels=xp.asarray(result.labels))
+
+
+def search_strength(
+    similarity: ArrayLike | Array,
+    clusters: tuple[int, int] | None = None,
+    *,
+    start: float | None = None,
+    strengths: StrengthMap | None = None,
+    damping: float = 0.5,
+    max_iter: int = 400,
+    convergence_iter: int = 15,
+    max_probes: int = 25,
+    seed: int = 0,
+    device: Device | None = None,
+) -> SearchResult:
+    """Find a strength by its number of clusters; see :func:`kernels.affinity.search_strength`.
+
+    The similarity is brought to the device once, all probes go on from the messages there.
+    """
+    with Solver(similarity, seed=seed, device=device) as solver:
+        check_range((1, 1) if clusters is None else clusters, solver.matrix.n, max_probes)
+        strengths = strengths or solver.strengths()
+        check_map(strengths, solver.matrix.n)
+        found = search_or_default(
+            strengths, cuda_runs(solver, strengths, convergence_iter), clusters, start=start, damping=damping,
+            max_iter=max_iter, max_probes=max_probes,
+        )  # fmt: skip
+    return replace(found, result=_beside(similarity, found.result, solver.xp))

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from kernels.affinity.contract import (
     AffinityResult,
-    FloatArray,
     Messages,
-    Problem,
-    Scan,
     check_problem,
     check_similarity,
-    finish,
+    place_of,
     scan,
 )
+from kernels.affinity.runs import Run, at_the_end, dense_runs
 from kernels.affinity.strength import StrengthMap, map_of, strength_map
 
 DEFAULT_RANGE = (0.45, 0.55)  # N to the power of these is the range where none is given
@@ -90,7 +85,7 @@ def clusters_at(
     """
     s = check_similarity(similarity)
     strengths = strengths or strength_map(s)
-    _check_map(strengths, len(s))
+    check_map(strengths, len(s))
     p = strengths.preference(strength)
     if 0 < strength < 1 and len(s) > 1:
         from kernels.affinity.cpu import affinity_propagation
@@ -100,13 +95,7 @@ def clusters_at(
             warm_start=warm_start, seed=seed, overwrite_warm_start=True, threads=threads,
         )  # fmt: skip
     problem = check_problem(s, p, damping, max_iter, convergence_iter, None, seed)
-    return replace(_end(problem, strength), messages=warm_start, damping=damping)
-
-
-def _end(problem: Problem, strength: float) -> AffinityResult:
-    """Strength 0 (the best single exemplar, or as few as are allowed) or 1 (every point), without a run."""
-    exemplars = np.arange(len(problem.similarity) if strength >= 1 else 0)
-    return finish(problem, exemplars, None, n_iter=0, converged=True, damping=0.5, asked_damping=0.5)
+    return replace(at_the_end(problem, strength), messages=warm_start, damping=damping)
 
 
 def settle(
@@ -155,6 +144,7 @@ def search_strength(
     max_probes: int = 25,
     seed: int = 0,
     threads: int | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> SearchResult:
     """Find a strength whose number of clusters lies in ``clusters`` = (min, max), both included.
 
@@ -175,73 +165,54 @@ def search_strength(
         damping, max_iter, convergence_iter, seed: of every run.
         max_probes: runs at most. Raising it helps only where runs do not converge.
         threads: cores to use; None takes all.
+        device: "cpu" or "cuda", as for :func:`kernels.affinity.affinity_propagation`; exemplars and labels
+            are CuPy arrays where the similarity is one.
 
     Raises:
         ValueError: ``clusters`` that are not two whole numbers, min < 1, min > max, min > N, a ``start``,
-            ``max_probes`` or ``threads`` out of its range, or what the similarity is refused for.
+            ``max_probes`` or ``threads`` out of its range, an unknown device, or what the similarity is
+            refused for.
+        RuntimeError, MemoryError: device "cuda" that is not there, or has too little memory.
     """
+    if place_of(similarity, device, ("cpu", "cuda")) == "cuda":
+        from kernels.affinity.cuda import search_strength as on_cuda
+
+        return on_cuda(
+            similarity, clusters, start=start, strengths=strengths, damping=damping, max_iter=max_iter,
+            convergence_iter=convergence_iter, max_probes=max_probes, seed=seed,
+        )  # fmt: skip
     s = check_similarity(similarity)
-    _check_range((1, 1) if clusters is None else clusters, len(s), max_probes)
+    check_range((1, 1) if clusters is None else clusters, len(s), max_probes)
     scanned = scan(s)
     strengths = strengths or map_of(s, scanned)
-    _check_map(strengths, len(s))
-    if clusters is None:
-        clusters = _default_range(len(s), strengths.fewest)
-        start = strengths.sharpest_count(*clusters) if start is None else start
+    check_map(strengths, len(s))
     with dense_runs(s, strengths, convergence_iter, seed=seed, threads=threads, scanned=scanned) as run:
-        return search(
-            len(s), strengths, run, clusters, start=start, damping=damping, max_iter=max_iter,
-            max_probes=max_probes,
-        )  # fmt: skip
+        return search_or_default(
+            strengths, run, clusters, start=start, damping=damping, max_iter=max_iter, max_probes=max_probes
+        )
 
 
-@contextlib.contextmanager
-def dense_runs(
-    s: FloatArray,
+def search_or_default(
     strengths: StrengthMap,
-    convergence_iter: int = 15,
+    run: Run,
+    clusters: tuple[int, int] | None,
     *,
-    seed: int = 0,
-    threads: int | None = None,
-    scanned: Scan | None = None,
-) -> Iterator[Run]:
-    """Runs over one checked similarity for :func:`search` and :func:`settle`, with one memory."""
-    from kernels.affinity.cpu import Solver
-
-    with Solver(s, seed=seed, threads=threads, scanned=scanned) as solver:
-
-        def run(strength: float, damping: float, max_iter: int, warm: Messages | None) -> AffinityResult:
-            p = strengths.preference(strength)
-            if not 0 < strength < 1 or len(s) == 1:
-                problem = check_problem(
-                    s, p, damping, max_iter, convergence_iter, None, seed, scanned=solver.scanned
-                )  # fmt: skip
-                return _end(problem, strength)
-            result = solver.solve(
-                p, damping=damping, max_iter=max_iter, convergence_iter=convergence_iter,
-                go_on=warm is not None,
-            )  # fmt: skip
-            return replace(result, messages=KEPT)
-
-        yield run
+    start: float | None,
+    damping: float,
+    max_iter: int,
+    max_probes: int,
+) -> SearchResult:
+    """:func:`search` in the given range, or in the default one from its sharpest count on."""
+    n = len(strengths.order)
+    if clusters is None:
+        clusters = _default_range(n, strengths.fewest)
+        start = strengths.sharpest_count(*clusters) if start is None else start
+    return search(
+        n, strengths, run, clusters, start=start, damping=damping, max_iter=max_iter, max_probes=max_probes
+    )
 
 
-# Stands for messages that the solver keeps where they are.
-KEPT = Messages(np.empty((0, 0)), np.empty((0, 0)))
-
-
-class Run(Protocol):
-    """One run at a strength, the ends 0 and 1 included, going on from ``warm`` where it is not None.
-
-    ``warm`` is what an earlier result had as its messages; the search does not look into it.
-    """
-
-    def __call__(
-        self, strength: float, damping: float, max_iter: int, warm: Messages | None
-    ) -> AffinityResult: ...
-
-
-def _check_map(strengths: StrengthMap, n: int) -> None:
+def check_map(strengths: StrengthMap, n: int) -> None:
     if len(strengths.order) != n:
         raise ValueError(f"strengths: expected a map of {n} points, got one of {len(strengths.order)}")
 
@@ -253,7 +224,7 @@ def _default_range(n: int, fewest: int) -> tuple[int, int]:
     return low, high
 
 
-def _check_range(clusters: tuple[int, int], n: int, max_probes: int) -> tuple[int, int]:
+def check_range(clusters: tuple[int, int], n: int, max_probes: int) -> tuple[int, int]:
     try:
         low, high = (operator.index(bound) for bound in clusters)
     except (TypeError, ValueError):  # not two, or not whole numbers
@@ -291,7 +262,7 @@ def search(
     Raises:
         ValueError: as :func:`search_strength` for the range and ``max_probes``.
     """
-    low, high = _check_range(clusters, n, max_probes)
+    low, high = check_range(clusters, n, max_probes)
     if start is not None and not (isinstance(start, numbers.Real) and math.isfinite(start)):
         raise ValueError(f"start: expected a number of clusters, got {start!r}")
     goal = start if start is not None else math.sqrt(low * min(high, n))

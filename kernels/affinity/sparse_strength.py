@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.affinity.contract import AffinityResult, Messages
-from kernels.affinity.search import KEPT, Run
+from kernels.affinity.runs import KEPT, Run
 from kernels.affinity.sparse import Ints, SparseProblem, SparseSolver
 from kernels.affinity.strength import StrengthMap
 from kernels.similarity import negative_squared_distances

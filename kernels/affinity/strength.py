@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ from kernels.affinity.contract import (
     check_problem,
     check_similarity,
     cover,
+    place_of,
     row_blocks,
     scan,
 )
@@ -132,15 +134,21 @@ class StrengthMap:
         return math.log(clusters) / math.log(n) if n > 1 else 0.0
 
 
-def strength_map(similarity: ArrayLike) -> StrengthMap:
+def strength_map(similarity: ArrayLike, *, device: Literal["cpu", "cuda"] | None = None) -> StrengthMap:
     """Read the map from strength to preference off the data; see the module's docstring.
 
     Args:
         similarity: (N, N), as for :func:`kernels.affinity.affinity_propagation`.
+        device: "cpu" or "cuda"; None: where the similarity is. The map is on the host either way.
 
     Raises:
-        ValueError: not square, empty, NaN or +inf.
+        ValueError: not square, empty, NaN or +inf, an unknown device.
     """
+    if place_of(similarity, device, ("cpu", "cuda")) == "cuda":
+        from kernels.affinity.cuda import Solver
+
+        with Solver(similarity) as solver:
+            return solver.strengths()
     s = check_similarity(similarity)
     return map_of(s, scan(s))
 

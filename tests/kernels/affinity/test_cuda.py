@@ -18,7 +18,7 @@ from sklearn.datasets import make_blobs, make_moons
 from kernels.affinity import AffinityResult, Messages, affinity_propagation
 from kernels.affinity import cuda as cuda_module
 from kernels.affinity._device import Matrix
-from kernels.affinity._gpu import SOURCE, plan
+from kernels.affinity._gpu import plan, source
 from kernels.affinity.contract import check_problem
 from kernels.affinity.cuda import Ahead, Solver
 from kernels.affinity.watch import plausible, premature
@@ -54,13 +54,13 @@ def compile_cuda(source: str, architecture: int) -> tuple[int, str]:
 
 @pytest.mark.parametrize("architecture", [80, 90, 120])
 def test_compiles(architecture: int) -> None:
-    status, log = compile_cuda(SOURCE.read_text(), architecture)
+    status, log = compile_cuda(source(), architecture)
     assert status == 0, log
     assert "warning" not in log
 
 
 def test_the_compiler_is_a_real_one() -> None:
-    status, log = compile_cuda(SOURCE.read_text().replace("top.first", "top.frist", 1), 90)
+    status, log = compile_cuda(source().replace("top.first", "top.frist", 1), 90)
     assert status != 0
     assert "frist" in log
 

@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_mutual_info_score
 from kernels.affinity import affinity_propagation, strength_map
 from kernels.affinity.contract import AffinityResult
 from kernels.affinity.cpu import Solver
-from kernels.affinity.search import dense_runs, search, settle
+from kernels.affinity.runs import dense_runs
+from kernels.affinity.search import search, settle
 from kernels.affinity.sparse import SparseProblem, SparseSolver, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
 from kernels.neighbours import nearest_neighbours
