@@ -182,6 +182,26 @@ def speed(n: int, dtype: str, copy_rate: float, quick: bool) -> Figures:
     return figures
 
 
+def search(n: int) -> Figures:
+    """A whole search of the default range: the strength map, then probe after probe on the device."""
+    from kernels.affinity import search_strength
+    from kernels.affinity.cuda import Solver
+
+    release()
+    s = similarity_of(embeddings(n), "float32")
+    start = time.perf_counter()
+    strengths = Solver(s).strengths()
+    mapped = time.perf_counter() - start
+    found = search_strength(s, strengths=strengths, damping=0.9)
+    return {
+        f"strength_map_s_{n}": round(mapped, 3),
+        f"search_s_{n}": round(time.perf_counter() - start, 3),
+        f"search_probes_{n}": len(found.probes),
+        f"search_clusters_{n}": len(found.result.exemplars),
+        f"search_in_range_{n}": found.in_range,
+    }
+
+
 def sizes(quick: bool) -> list[tuple[int, str, str]]:
     """(N, dtype, why it is skipped or nothing)."""
     import cupy
@@ -217,6 +237,8 @@ def measure(quick: bool) -> tuple[Figures, list[str]]:
         if not reason:
             try:
                 figures |= speed(n, dtype, 1e9 * figures["copy_gb_per_s"], quick)
+                if dtype == "float32" and n <= 50_000:
+                    figures |= search(n)
                 say(f"N = {n:,}, {dtype}: done")
             except MemoryError as error:
                 reason = str(error)

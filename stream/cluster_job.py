@@ -46,18 +46,25 @@ def cluster(
             base = {**base, "clusters": clusters, "strength": strength}
         settings = load_config(values={"cluster": base}).cluster
         asked = clusters is not None or config is not None
-        return cluster_again(folder, settings, report=report, enough_tracks=asked)
+        device = config.device if config is not None else None
+        return cluster_again(folder, settings, report=report, enough_tracks=asked, device=device)
 
 
 def cluster_again(
-    folder: WorkFolder, settings: ClusterConfig, *, report: bool, enough_tracks: bool = False
+    folder: WorkFolder,
+    settings: ClusterConfig,
+    *,
+    report: bool,
+    enough_tracks: bool = False,
+    device: str | None = None,
 ) -> ClusterTable:
     """Cluster an open work folder, note in its record with what, and write its report again.
 
-    Arguments and errors as for :func:`cluster_folder` and :func:`cluster`.
+    Arguments and errors as for :func:`cluster_folder` and :func:`cluster`; ``device`` None: the last run's.
     """
-    table = cluster_folder(folder, settings, enough_tracks=enough_tracks)
     record = folder.read_run()
+    device = device or str((record.get("config") or {}).get("device", "auto"))
+    table = cluster_folder(folder, settings, enough_tracks=enough_tracks, device=device)
     record["clusters"] = table.meta["clusters"]
     record["clustering"] = settings.model_dump(mode="json")  # "config" stays what the run was asked for
     folder.write_run(record)
@@ -69,7 +76,7 @@ def cluster_again(
 
 
 def cluster_folder(
-    folder: WorkFolder, settings: ClusterConfig, *, enough_tracks: bool = False
+    folder: WorkFolder, settings: ClusterConfig, *, enough_tracks: bool = False, device: str = "auto"
 ) -> ClusterTable:
     """Cluster every crop of an open work folder and store the result as its latest clustering.
 
@@ -80,9 +87,10 @@ def cluster_folder(
         settings: range or strength, and so on.
         enough_tracks: refuse a range of which the minimum is above the number of tracks; without, there are
             as many clusters as there can be, and a message.
+        device: "cpu", "cuda" or "auto", see :func:`stream.clustering.cluster_embeddings`.
 
     Raises:
-        ConfigError: too few tracks, if enough are needed.
+        ConfigError: too few tracks, if enough are needed; a device that cannot be had.
         WorkdirError: no crops, or crops that cannot be compared.
     """
     infos = folder.segments()
@@ -116,6 +124,7 @@ def cluster_folder(
         boxes=crops.boxes,
         config=settings,
         overwrite=True,
+        device=device,
     )
     table = result.as_table(crops.crop_id)
     table.meta["tracks"] = count

@@ -42,11 +42,13 @@ from numpy.typing import NDArray
 
 from stream.batches import _check, _ShapeRepr
 from stream.config import ClusterConfig
+from stream.errors import ConfigError
 from stream.exemplars import Method, find_exemplars, nearest_exemplar
 from stream.rivals import find_rivals, separate
 from stream.summary import release_memory
 
 if TYPE_CHECKING:
+    from kernels.affinity._gpu import Device
     from stream.tables import ClusterTable
 
 Floats = NDArray[np.float32]
@@ -74,6 +76,7 @@ class Clustering(_ShapeRepr):
     method: Method
     probes: int  # runs of affinity propagation that the search took (of the last level)
     messages: tuple[str, ...] = ()
+    device: str = "cpu"  # what the exemplars were found on
 
     def __post_init__(self) -> None:
         _check(self, "labels", ("M",), np.int32)
@@ -93,11 +96,39 @@ class Clustering(_ShapeRepr):
             "converged": self.converged,
             "points": self.n_points,
             "method": self.method,
+            "device": self.device,
             "probes": self.probes,
             "messages": list(self.messages),
         }
         ids = np.asarray(crop_ids, dtype=object)
         return ClusterTable(ids, self.labels, is_exemplar, self.similarity, meta)
+
+
+def clustering_gpu(device: str) -> tuple[Device | None, list[str]]:
+    """The GPU to cluster on, None for the CPU; and what is lacking where one is there and cannot be used.
+
+    Raises:
+        ConfigError: ``device`` is "cuda" and cannot be had.
+    """
+    if device == "cpu":
+        return None, []
+    from engines.runtime.devices import cuda_missing
+
+    missing = cuda_missing()
+    if missing is None:
+        from kernels.affinity._gpu import CupyDevice
+
+        try:
+            return CupyDevice(), []
+        except RuntimeError as error:
+            lacking = str(error)
+    elif device == "cuda":
+        lacking = f"device 'cuda': {missing}; use 'auto' or 'cpu'"
+    else:
+        return None, []
+    if device == "cuda":
+        raise ConfigError(lacking)
+    return None, [f"clustered on the CPU: {lacking}"]
 
 
 def cluster_embeddings(
@@ -108,6 +139,7 @@ def cluster_embeddings(
     config: ClusterConfig | None = None,
     boxes: Floats | None = None,
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> Clustering:
     """Cluster crops by their embeddings; how is told in the module's docstring. Deterministic.
 
@@ -120,9 +152,12 @@ def cluster_embeddings(
             are not held to be different; None: all of a frame are.
         config: range or strength, damping and so on; see :class:`stream.config.ClusterConfig`.
         overwrite: work in the memory of ``embeddings``, whose numbers are lost.
+        device: "cpu"; "cuda", or "auto" for a GPU where there is one. It takes all pairs where these fit
+            half of its free memory (or ``memory_mb``); the clusters are the same but for rounding.
 
     Raises:
         ValueError: arrays of unlike lengths, NaN or infinity.
+        ConfigError: device "cuda" that cannot be had.
     """
     config = config or ClusterConfig()
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
@@ -142,11 +177,12 @@ def cluster_embeddings(
         first = np.full(len(points), np.inf)
         np.minimum.at(first, point_of, np.asarray(times, np.float64))
         order = np.argsort(first, kind="stable")
-    found = find_exemplars(points, sizes, order, config)
+    gpu, lacking = clustering_gpu(device)
+    found = find_exemplars(points, sizes, order, config, gpu)
     release_memory()  # what follows is not to come on top of the matrices
     labels = nearest_exemplar(points, points[found.exemplars])
     labels[found.exemplars] = np.arange(len(found.exemplars))
-    messages = list(found.messages)
+    messages = [*lacking, *found.messages]
     if frames is not None:
         rivals = find_rivals(point_of, np.asarray(frames), boxes)
         most = None
@@ -179,6 +215,7 @@ def cluster_embeddings(
         found.method,
         found.probes,
         tuple(messages),
+        found.device,
     )
 
 

@@ -1,6 +1,6 @@
 """Exemplars among points, by the way that the memory allows: all pairs, neighbours, or two levels.
 
-- **dense**: affinity propagation over all pairs, 8 N^2 bytes.
+- **dense**: affinity propagation over all pairs, 8 N^2 bytes; on a GPU where there is one with the room.
 - **neighbours**: among every point's nearest M only, 12 N M bytes, with M eight times an average cluster; its
   answer is the dense one (:mod:`kernels.affinity.sparse`).
 - **two-level**: where even that does not fit, affinity propagation inside stretches of time first, and one
@@ -13,20 +13,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.affinity import StrengthMap, strength_map
 from kernels.affinity.contract import AffinityResult
-from kernels.affinity.runs import Run, dense_runs
+from kernels.affinity.runs import Run, cuda_runs, dense_runs
 from kernels.affinity.search import DEFAULT_RANGE, clusters_at, search, settle
 from kernels.affinity.sparse import ENOUGH, SparseProblem, neighbours_for
 from kernels.affinity.sparse_strength import sparse_runs, sparse_strength_map
 from kernels.neighbours import nearest_neighbours
 from kernels.similarity import negative_squared_distances, weighted_similarity
 from stream.config import ClusterConfig
+
+if TYPE_CHECKING:
+    from kernels.affinity._gpu import Device
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -50,6 +53,7 @@ class Found:
     probes: int
     method: Method
     messages: tuple[str, ...]
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 def memory_budget(config: ClusterConfig) -> int:
@@ -79,11 +83,25 @@ def free_memory() -> int:
     return max(free, 0)
 
 
-def find_exemplars(points: Floats, weights: Floats, order: Ints, config: ClusterConfig) -> Found:
-    """Exemplars among points (N, D) of weights (N,); ``order`` (N,) is that of time."""
+def gpu_budget(config: ClusterConfig, gpu: Device) -> int:
+    """Bytes of the GPU that the matrices may take: what the config says, or half of what is free."""
+    return int(config.memory_mb * 2**20) if config.memory_mb is not None else gpu.free_bytes() // 2
+
+
+def find_exemplars(
+    points: Floats, weights: Floats, order: Ints, config: ClusterConfig, gpu: Device | None = None
+) -> Found:
+    """Exemplars among points (N, D) of weights (N,); ``order`` (N,) is that of time.
+
+    ``gpu``: a device for all pairs, where they fit its budget; whatever does not is worked on by the CPU.
+    """
     total = len(points)
-    budget = memory_budget(config)
     low, high = _wanted(total, config)
+    if gpu is not None and total > 2 and 8 * total * total <= gpu_budget(config, gpu):
+        return _found(
+            _on_gpu(points, weights, (low, high), config, gpu), np.arange(total), config, "dense", "cuda"
+        )
+    budget = memory_budget(config)
     levels = 1
     while (way := _way(len(order), low, budget)) is None:
         order, weights = _thinned(points, weights, order, budget, low, config)
@@ -99,15 +117,26 @@ def find_exemplars(points: Floats, weights: Floats, order: Ints, config: Cluster
         count = neighbours_for(len(order), low)
         problem = SparseProblem(chosen, carried, nearest_neighbours(chosen, count))
         found = _among_neighbours(problem, total, (low, high), config)
-    result, strength, preference, probes, messages = found
+    return _found(found, order, config, way if levels == 1 else "two-level")
+
+
+def _found(
+    answer: _Answer,
+    order: Ints,
+    config: ClusterConfig,
+    method: Method,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Found:
+    """The answer over the points in ``order``, with a word on a range that they are too few for."""
+    result, strength, preference, probes, messages = answer
     if config.clusters is not None and len(order) < config.clusters[0]:
         wanted = f"{config.clusters[0]}:{config.clusters[1]}"
         messages.insert(
             0, f"{wanted} clusters were asked for, and there are only {len(order)} tracks to cluster"
         )
     return Found(
-        order[result.exemplars], strength, preference, result.converged, probes,
-        way if levels == 1 else "two-level", tuple(messages),
+        order[result.exemplars], strength, preference, result.converged, probes, method, tuple(messages),
+        device,
     )  # fmt: skip
 
 
@@ -169,6 +198,18 @@ def _dense(s: Floats, total: int, wanted: tuple[int, int], config: ClusterConfig
     strengths = strength_map(s)
     with dense_runs(s, strengths, config.convergence_iter) as run:
         return _choose(run, strengths, total, wanted, config)
+
+
+def _on_gpu(
+    points: Floats, weights: Floats, wanted: tuple[int, int], config: ClusterConfig, gpu: Device
+) -> _Answer:
+    from kernels.affinity.cuda import Solver
+
+    s = weighted_similarity(points, np.maximum(weights, 1e-3), xp=gpu.xp)
+    with Solver(s, device=gpu) as solver:
+        strengths = solver.strengths()
+        run = cuda_runs(solver, strengths, config.convergence_iter)
+        return _choose(run, strengths, len(points), wanted, config)
 
 
 def _among_neighbours(

@@ -236,7 +236,7 @@ class _Run:
 
     def _cluster(self) -> None:
         began = time.perf_counter()
-        table = cluster_folder(self.folder, self.config.cluster)
+        table = cluster_folder(self.folder, self.config.cluster, device=self.config.device)
         for message in table.meta["messages"]:
             self._note(f"clusters: {message}")
         self.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))

@@ -48,6 +48,7 @@ class EmulatedDevice:
         self.backwards = backwards
         self.launches: list[str] = []
         self.looks = 0
+        self.free = 1 << 30
 
     def launch(
         self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
@@ -65,3 +66,6 @@ class EmulatedDevice:
     def to_host(self, array: np.ndarray) -> np.ndarray:
         self.looks += 1
         return array.copy()
+
+    def free_bytes(self) -> int:
+        return self.free

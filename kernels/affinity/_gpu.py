@@ -37,6 +37,9 @@ class Device(Protocol):
     def to_host(self, array: Array) -> Any:
         """Wait, and copy to NumPy."""
 
+    def free_bytes(self) -> int:
+        """Memory that may still be taken."""
+
 
 class CupyDevice:
     """The current CUDA device, through CuPy, on the current stream.
@@ -79,6 +82,10 @@ class CupyDevice:
 
     def to_host(self, array: Array) -> Any:
         return self.xp.asnumpy(array)
+
+    def free_bytes(self) -> int:
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
 
 @functools.lru_cache(maxsize=16)

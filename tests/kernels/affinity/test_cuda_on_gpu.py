@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_iris, make_blobs, make_moons
 
-from kernels.affinity import affinity_propagation
+from kernels.affinity import affinity_propagation, search_strength, strength_map
 from kernels.affinity._gpu import CupyDevice
 from kernels.affinity.cuda import Solver
 
@@ -133,3 +133,15 @@ def test_a_similarity_held_in_float16(cupy: Any) -> None:
     expected = affinity_propagation(s.astype(np.float32), -5.0)
     found = affinity_propagation(s, -5.0, device="cuda")
     assert found.exemplars.tolist() == expected.exemplars.tolist()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_map_and_the_search_are_the_cpu_s(name: str, cupy: Any) -> None:
+    s = SETS[name]()
+    here, there = strength_map(s), strength_map(cupy.asarray(s))
+    assert there.order.tolist() == here.order.tolist()
+    np.testing.assert_allclose(there.preferences, here.preferences, rtol=1e-9, atol=1e-9)
+    expected, found = search_strength(s, (8, 12)), search_strength(cupy.asarray(s), (8, 12))
+    assert isinstance(found.result.labels, cupy.ndarray)
+    assert cupy.asnumpy(found.result.exemplars).tolist() == expected.result.exemplars.tolist()
+    assert found.in_range == expected.in_range
