@@ -258,6 +258,9 @@ def train(
                 f"--resume: expected {checkpoint}, found none; leave --resume out to start anew"
             )
         trainer.load(checkpoint)
+    else:
+        for old in scratch.glob("bank-self*"):  # the labels of another run's detector
+            shutil.rmtree(old)
     maker = SceneMaker(Bank.load(bank), seed, recipe.scenes)
     _say(f"{parameter_count(trainer.net):,} parameters, bank in {bank}, from step {trainer.steps_done}")
     figures: dict[str, float] = {}
