@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.cluster_job import cluster_folder, segment_marks
 from stream.config import Config, load_config
 from stream.errors import CelstreamError, WorkdirError
+from stream.ledger import Ledger
 from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.planning import plan_inputs
@@ -34,7 +34,7 @@ from stream.probe import is_url
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
 from stream.store import SegmentInfo, fingerprint
-from stream.summary import Summary, folder_counts, peak_rss_bytes, release_memory
+from stream.summary import Summary, release_memory
 from stream.version import VERSION
 from stream.workdir import WorkFolder
 
@@ -147,17 +147,11 @@ class _Run:
         # given boxes belong to single frames: a frame that looks like the one before has boxes of its own
         self.config = config if config.boxes is None else config.model_copy(update={"held": 0.0})
         self.progress = progress
-        self.began = time.perf_counter()
-        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.quarantined: list[dict[str, str]] = []
-        self.notes: list[str] = []
-        self.defects = 0
+        self.ledger = Ledger(folder, progress)
         self.tallies: dict[str, _Tally] = {}
         self.marks: dict[str, str] = {}  # video name -> fingerprint of its segments
         self.live: dict[str, LiveSource] = {}  # video name -> its connection
         self.recorded: list[Segment] = []  # of live streams
-        self.clustering = StationStats("cluster")
-        self.video_seconds = 0.0
         self._pipeline: Pipeline | None = None
         self._stopped = threading.Event()
 
@@ -170,7 +164,7 @@ class _Run:
     @property
     def all_missing(self) -> bool:
         """Whether every input is a path at which there is nothing: mistyped, most likely."""
-        uris = [entry["uri"] for entry in self.quarantined]
+        uris = [entry["uri"] for entry in self.ledger.quarantined]
         return not any(is_url(uri) or os.path.lexists(uri) for uri in uris)
 
     def do(self, inputs: Sequence[str], *, report: bool) -> Summary:
@@ -182,14 +176,16 @@ class _Run:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
         boxes, model = self.config.boxes, self.config.detector.model
         if boxes is not None and model != "default":
-            self._note(f"the boxes of {boxes} are used, and not the detector {model}; leave one of them out")
+            self.ledger.note(
+                f"the boxes of {boxes} are used, and not the detector {model}; leave one of them out"
+            )
         try:
             segments = plan_inputs(
                 inputs,
                 self.folder,
                 self.config,
-                on_bad=lambda uri, reason, stage: self._quarantine(uri, reason, stage),
-                note=self._note,
+                on_bad=self.ledger.quarantine,
+                note=self.ledger.note,
             )
             stations.check([segment.video for segment in segments])
             live = [segment.video for segment in segments if is_live(segment)]
@@ -209,7 +205,15 @@ class _Run:
                 self.folder.drop_clusters()
             elif todo or not self._clustered(infos):
                 self._cluster()
-        summary = self._record(segments, len(segments) - len(todo), stations)
+        interrupted = self._stopped.is_set()
+        summary = self.ledger.write(
+            segments,
+            segments_done_before=len(segments) - len(todo),
+            stations=stations,
+            config=self.config,
+            clusters_asked=self._asked_before() if interrupted else _cluster_settings(self.config),
+            interrupted=interrupted,
+        )
         if report and not self._stopped.is_set() and summary.segments:
             from stream.report import write_report
 
@@ -238,8 +242,8 @@ class _Run:
         began = time.perf_counter()
         table = cluster_folder(self.folder, self.config.cluster, device=self.config.device)
         for message in table.meta["messages"]:
-            self._note(f"clusters: {message}")
-        self.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
+            self.ledger.note(f"clusters: {message}")
+        self.ledger.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
 
     # --- what is to do ---
 
@@ -330,9 +334,11 @@ class _Run:
             end = min(segment.end_s, tally.reached_s + self.config.interval)
             segment = dataclasses.replace(segment, end_s=end)
             self.recorded.append(segment)
+        from stream.tracks import tracks_of
+
         began = time.perf_counter()
         rows = SegmentRows.from_batches(result.batches, stations.embed.dim)
-        rows = rows.with_tracks(_tracks(rows, self.config))
+        rows = rows.with_tracks(tracks_of(rows, self.config.tracks))
         frames = FrameTable.join(tally.frames)
         # the file's own writing comes after the stats are complete; it is short beside the linking of tracks
         track = StationStats("track", time.perf_counter() - began, len(result.batches), len(rows))
@@ -351,106 +357,23 @@ class _Run:
             notes=notes,
             stats={stats.name: stats.as_dict() for stats in (*result.stations.values(), track)},
         )
-        self.video_seconds += _length(segment) or (tally.reached_s - segment.start_s)
+        self.ledger.video_seconds += _length(segment) or (tally.reached_s - segment.start_s)
         for message in tally.notes:
-            self._note(f"{where}: {message}")
+            self.ledger.note(f"{where}: {message}")
         self.progress.segment_done(_id(segment), len(rows))
 
     def _fail(self, segment: Segment, result: SegmentResult, where: str) -> None:
         error = result.error
         if isinstance(error, CelstreamError):
-            self._quarantine(segment.video.uri, str(error), result.failed_at)
+            self.ledger.quarantine(segment.video.uri, str(error), result.failed_at)
             return
-        self.defects += 1
-        self._quarantine(
+        self.ledger.defects += 1
+        self.ledger.quarantine(
             segment.video.uri,
             f"{where}: internal error in {result.failed_at} ({type(error).__name__}: {error}); report it",
             result.failed_at,
         )
         traceback.print_exception(error, file=sys.stderr)
-
-    def _quarantine(self, uri: str, reason: str, stage: str) -> None:
-        self.folder.quarantine(uri, reason, stage)
-        self.quarantined.append({"uri": uri, "stage": stage, "reason": reason})
-        self.progress.quarantined(uri, stage, reason)
-
-    def _note(self, message: str) -> None:
-        self.notes.append(message)
-        self.progress.note(message)
-
-    # --- the record ---
-
-    def _record(self, segments: Sequence[Segment], skipped: int, stations: Any) -> Summary:
-        """Write ``run.yaml`` from what the folder holds now."""
-        infos = self.folder.segments()
-        table = self.folder.latest_clusters()
-        meta = self.folder.read_clusters(table).meta if table else {}
-        seconds = time.perf_counter() - self.began
-        summary = Summary(
-            out=str(self.folder.path),
-            **folder_counts(infos),
-            tracks=int(meta.get("tracks", 0)),
-            clusters=int(meta.get("clusters", 0)),
-            segments=len(segments),
-            segments_done_before=skipped,
-            seconds=round(seconds, 3),
-            times_real_time=round(self.video_seconds / seconds, 2),
-            peak_rss_bytes=peak_rss_bytes(),
-            quarantined=tuple(self.quarantined),
-            fallbacks=tuple(asdict(fallback) for fallback in stations.fallbacks),
-            notes=tuple(self.notes),
-            interrupted=self._stopped.is_set(),
-            defects=self.defects,
-        )
-        record = asdict(summary) | {
-            "version": VERSION,
-            "started": self.started,
-            "device": "cpu" if "CPU" in stations.embed.description else "cuda",
-            "models": stations.models,
-            "stations": self._station_totals(),
-            "videos": self._videos(segments, {info.video for info in infos}),
-            "config": self.config.model_dump(mode="json"),
-            "clusters_asked": self._asked_before() if summary.interrupted else _cluster_settings(self.config),
-        }
-        self.folder.write_run(record)
-        return summary
-
-    def _videos(self, segments: Sequence[Segment], present: set[str]) -> list[dict[str, Any]]:
-        """This run's videos, and those that earlier runs left in the folder."""
-        described = {v["name"]: v for v in self.folder.read_run().get("videos", []) if v["name"] in present}
-        described |= {segment.video.name: _described(segment.video) for segment in segments}
-        return [described[name] for name in sorted(described)]
-
-    def _station_totals(self) -> dict[str, dict[str, float | int]]:
-        """Work of every station for all segments in the folder, whichever run did them."""
-        totals: dict[str, dict[str, float | int]] = {}
-        for entry in self.folder.stats():
-            for name, stats in entry["stats"].items():
-                into = totals.setdefault(name, dict.fromkeys(("seconds", "batches", "items"), 0))
-                for key in into:
-                    into[key] = round(into[key] + stats.get(key, 0), 4)
-        if self.clustering.items:
-            totals["cluster"] = self.clustering.as_dict()
-        return totals
-
-
-def _tracks(rows: SegmentRows, config: Config) -> Any:
-    """Tracks over the pictures that were looked at; a held row is in the track of the row it repeats."""
-    from stream.tracks import link_tracks
-
-    tracks = np.full(len(rows), -1, np.int64)
-    fresh = ~rows.held
-    tracks[fresh] = link_tracks(
-        rows.numbers[fresh],
-        rows.times[fresh],
-        rows.shots[fresh],
-        rows.boxes[fresh],
-        rows.embeddings[fresh],
-        config.tracks,
-    )
-    keys = [(int(number), box.tobytes()) for number, box in zip(rows.numbers, rows.boxes, strict=True)]
-    track_of = {key: track for key, track, first in zip(keys, tracks, fresh, strict=True) if first}
-    return np.array([track_of[key] for key in keys], np.int64)
 
 
 def _cluster_settings(config: Config) -> dict[str, Any]:
@@ -463,8 +386,3 @@ def _length(segment: Segment) -> float:
         return 0.0
     end = min(segment.end_s, segment.video.duration_s or np.inf)
     return max(end - segment.start_s, 0.0) if np.isfinite(end) else 0.0
-
-
-def _described(video: Video) -> dict[str, Any]:
-    keys = ("name", "uri", "kind", "duration_s", "width", "height", "frame_rate", "codec")
-    return {key: getattr(video, key) for key in keys}

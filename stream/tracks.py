@@ -7,12 +7,15 @@ position lowers the bar for appearance where a box has hardly moved.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import TrackConfig
+
+if TYPE_CHECKING:
+    from stream.rows import SegmentRows
 
 # How far below ``min_similarity`` appearance may fall where the boxes overlap fully.
 _POSITION_BONUS = 0.15
@@ -130,3 +133,20 @@ def link_tracks(
             last[track] = int(crop)
             sums[track] = sums[track] + embeddings[crop]
     return tracks
+
+
+def tracks_of(rows: SegmentRows, config: TrackConfig) -> NDArray[np.int64]:
+    """Tracks over the pictures that were looked at; a held row is in the track of the row it repeats."""
+    tracks = np.full(len(rows), -1, np.int64)
+    fresh = ~rows.held
+    tracks[fresh] = link_tracks(
+        rows.numbers[fresh],
+        rows.times[fresh],
+        rows.shots[fresh],
+        rows.boxes[fresh],
+        rows.embeddings[fresh],
+        config,
+    )
+    keys = [(int(number), box.tobytes()) for number, box in zip(rows.numbers, rows.boxes, strict=True)]
+    track_of = {key: track for key, track, first in zip(keys, tracks, fresh, strict=True) if first}
+    return np.array([track_of[key] for key in keys], np.int64)
