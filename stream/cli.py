@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
+from stream.labels_command import labels_app
 
 app = typer.Typer(
     name="celstream",
@@ -28,6 +29,7 @@ app = typer.Typer(
     "Start with `celstream demo`, or `celstream run VIDEO -o WORK` and open WORK/report.html.",
     rich_markup_mode=None,
 )
+app.add_typer(labels_app, name="labels")
 
 Workdir = Annotated[Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]

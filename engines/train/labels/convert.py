@@ -1,0 +1,288 @@
+"""Labels from any of the formats to any other, with everything that was wrong listed.
+
+>>> read_labels("photos", Problems())                                   # doctest: +SKIP
+>>> convert("photos", "coco", "photos-coco", strict=True, val=0.1)      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from PIL import Image
+
+from engines.train.labels.check import RawDataset, ReadOptions, finish
+from engines.train.labels.coco import coco_files, read_coco, write_coco
+from engines.train.labels.darknet import read_darknet, write_darknet
+from engines.train.labels.dataset import LabelledDataset, LabelledImage
+from engines.train.labels.frames import read_frames
+from engines.train.labels.images import IMAGE_SUFFIXES, same_name, walk
+from engines.train.labels.output import output_folder
+from engines.train.labels.problems import Problems
+from engines.train.labels.split import split
+from engines.train.labels.table import csv_file, read_table, write_table
+from engines.train.labels.voc import read_voc, write_voc
+from stream.errors import ConfigError
+from stream.files import write_error
+
+Form = Literal["darknet", "voc", "coco", "csv"]
+Copy = Literal["copy", "hardlink", "symlink"]
+
+READERS: dict[str, Callable[[Path, ReadOptions, Problems], RawDataset]] = {
+    "darknet": read_darknet,
+    "voc": read_voc,
+    "coco": read_coco,
+    "csv": read_table,
+}
+_SUFFIXES = {".json": "coco", ".csv": "csv", ".xml": "voc"}
+_SUFFIXES |= dict.fromkeys((".yaml", ".yml", ".names", ".data"), "darknet")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did; ``out`` is None where nothing was written."""
+
+    form: str
+    images: int
+    boxes: int
+    classes: dict[str, int]
+    splits: dict[str, int]
+    problems: Problems
+    out: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One object for a program, with every problem."""
+        return {
+            "format": self.form,
+            "images": self.images,
+            "boxes": self.boxes,
+            "classes": self.classes,
+            "splits": self.splits,
+            "counts": self.problems.counts(),
+            "problems": self.problems.as_json(),
+            "out": None if self.out is None else str(self.out),
+        }
+
+
+def form_of(source: Path) -> Form:
+    """The format of a file by its name, of a folder by what is in it.
+
+    Raises:
+        ConfigError: missing, none of them, or several.
+    """
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder; expected labels")
+    if source.is_file():
+        form = _SUFFIXES.get(source.suffix.lower())
+        if form is None:
+            raise ConfigError(f"{source}: expected one of {', '.join(_SUFFIXES)}, or the folder; say --from")
+        return form  # type: ignore[return-value]
+    files = list(walk(source))
+    found: list[Form] = []
+    if any(path.suffix.lower() == ".xml" for path in files):
+        found.append("voc")
+    if coco_files(source):
+        found.append("coco")
+    if csv_file(source) is not None:
+        found.append("csv")
+    stems = {same_name(path.stem) for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    spec = any(path.suffix.lower() in (".names", ".data") or path.name == "data.yaml" for path in files)
+    if spec or any(path.suffix.lower() == ".txt" and same_name(path.stem) in stems for path in files):
+        found.append("darknet")
+    if len(found) == 1:
+        return found[0]
+    what = f"labels of several formats ({', '.join(found)})" if found else "no labels"
+    raise ConfigError(f"{source}: found {what}; name the file, or say which with --from")
+
+
+def read_labels(
+    source: str | Path,
+    problems: Problems,
+    *,
+    form: Form | None = None,
+    options: ReadOptions | None = None,
+) -> LabelledDataset:
+    """Labels of any format as a dataset; what is wrong with them goes into ``problems``.
+
+    Args:
+        source: a folder, or the label file in it.
+        problems: takes every finding, with its file and place.
+        form: the format, where it is not told by the files.
+        options: see ``ReadOptions``.
+
+    Raises:
+        ConfigError: no labels, none usable, or a file whose rest cannot be told (JSON that breaks off).
+    """
+    return _read(Path(source), problems, form, options or ReadOptions())[1]
+
+
+def _read(
+    source: Path, problems: Problems, form: Form | None, options: ReadOptions
+) -> tuple[RawDataset, LabelledDataset]:
+    if options.images is not None and not options.images.is_dir():
+        raise ConfigError(f"{options.images}: no such folder; expected the images there")
+    if options.names is not None and not options.names.is_file():
+        raise ConfigError(f"{options.names}: no such file; expected class names in it")
+    found = form or form_of(source)
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder; expected labels")
+    raw = READERS[found](source, options, problems)
+    return raw, finish(raw, options, problems)
+
+
+def check(source: str | Path, *, form: Form | None = None, options: ReadOptions | None = None) -> Conversion:
+    """Read labels and say what is wrong with them; nothing is written (raises as ``read_labels``)."""
+    path, problems = Path(source), Problems()
+    dataset = read_labels(path, problems, form=form, options=options)
+    return _summary(form or form_of(path), dataset, problems, None)
+
+
+def convert(
+    source: str | Path,
+    to: Form,
+    out: str | Path,
+    *,
+    form: Form | None = None,
+    options: ReadOptions | None = None,
+    strict: bool = False,
+    val: float | None = None,
+    seed: int = 0,
+    one_class: str | None = None,
+    copy: Copy = "copy",
+    voc_fractions: bool = False,
+) -> Conversion:
+    """Read labels of one format and write them, with their images, in another.
+
+    The source is only read. ``out`` appears when everything is written; it holds ``problems.jsonl`` where
+    anything was found.
+
+    Args:
+        source: a folder, or the label file in it.
+        to: the format to write; ``voc`` rounds to whole pixels, ``csv`` to tenths.
+        out: missing, empty, or what a former conversion wrote and nobody changed since.
+        form: the format of the source, where it is not told by its files.
+        options: see ``ReadOptions``.
+        strict: refuse where any problem was found that is not merely a note.
+        val: share of the images for validation, drawn anew by ``seed`` (see ``split``); None keeps the splits
+            that the labels tell.
+        one_class: put all boxes into one class of this name.
+        copy: how images come to ``out``; links take no room, but share what is done to the file.
+        voc_fractions: write decimals where VOC has whole pixels.
+
+    Raises:
+        ConfigError: nothing usable, refused by ``strict``, or ``out`` overlaps with the source.
+        WorkdirError: ``out`` is somebody else's, or cannot be written.
+    """
+    path, opts, problems = Path(source), options or ReadOptions(), Problems()
+    found = form or form_of(path)
+    raw, dataset = _read(path, problems, found, opts)
+    if strict and problems.serious():
+        count = len(problems.serious())
+        raise ConfigError(
+            f"{path}: refused by strict, {count} problem{'s' * (count > 1)}; `celstream labels check` lists"
+            f" all\n{problems.as_text(20)}"
+        )
+    if one_class is not None:
+        dataset = _without_doubles(dataset.in_one_class(one_class), path, problems)
+    dataset = _unique_stems(dataset, path, problems)
+    if val is not None:
+        dataset = split(dataset, val, seed)
+    sources = [path, *raw.index.roots]
+    about = {"format": to, "source": str(path.resolve()), "images": len(dataset), "boxes": dataset.boxes}
+    with output_folder(Path(out), sources, about) as folder:
+        _write(dataset, to, folder, problems, voc_fractions)
+        _place_images(dataset, folder / ("JPEGImages" if to == "voc" else "images"), copy)
+        if len(problems):
+            lines = (json.dumps(problem) + "\n" for problem in problems.as_json())
+            (folder / "problems.jsonl").write_text("".join(lines), encoding="utf-8")
+    return _summary(found, dataset, problems, Path(out))
+
+
+def _write(dataset: LabelledDataset, to: Form, folder: Path, problems: Problems, voc_fractions: bool) -> None:
+    if to == "voc":
+        write_voc(dataset, folder, problems, fractions=voc_fractions)
+    else:
+        {"darknet": write_darknet, "coco": write_coco, "csv": write_table}[to](dataset, folder, problems)
+
+
+def _summary(form: str, dataset: LabelledDataset, problems: Problems, out: Path | None) -> Conversion:
+    splits: dict[str, int] = defaultdict(int)
+    for image in dataset:
+        splits[image.split] += 1
+    told = {name: splits[name] for name in ("train", "val", "test") if splits[name]}
+    return Conversion(form, len(dataset), dataset.boxes, dataset.counts(), told, problems, out)
+
+
+def _without_doubles(dataset: LabelledDataset, source: Path, problems: Problems) -> LabelledDataset:
+    """Boxes that were of two classes and are one now."""
+    images = []
+    for image in dataset:
+        first: dict[tuple[float, ...], int] = {}
+        keep = [i for i, box in enumerate(image.boxes.tolist()) if first.setdefault(tuple(box), i) == i]
+        if len(keep) < len(image):
+            detail = f"{len(image) - len(keep)} boxes of {image.name} are the same, in one class"
+            problems.add("duplicate", source, image.name, detail)
+            flags = tuple(image.flags[i] for i in keep)
+            image = replace(image, boxes=image.boxes[keep], classes=image.classes[keep], flags=flags)
+        images.append(image)
+    return LabelledDataset(tuple(images), dataset.class_names)
+
+
+def _unique_stems(dataset: LabelledDataset, source: Path, problems: Problems) -> LabelledDataset:
+    """Names that differ without their suffix, since a label file is called after its image."""
+    taken: set[str] = set()
+    images = []
+    for image in dataset:
+        name = PurePosixPath(image.name)
+        free, number = name, 2
+        while same_name(str(free.with_suffix(""))) in taken:
+            free, number = name.with_name(f"{name.stem}-{number}{name.suffix}"), number + 1
+        taken.add(same_name(str(free.with_suffix(""))))
+        if free != name:
+            detail = f"{name} would share its label file with another image"
+            problems.add("renamed", source, "", detail, f"renamed to {free}")
+            image = replace(image, name=str(free))
+        images.append(image)
+    return LabelledDataset(tuple(images), dataset.class_names)
+
+
+def _place_images(dataset: LabelledDataset, folder: Path, copy: Copy) -> None:
+    cuts: dict[Path, list[LabelledImage]] = defaultdict(list)
+    for image in dataset:
+        target = folder / image.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if image.path is None:
+            continue
+        if image.cut_from_video:
+            cuts[image.path].append(image)
+            continue
+        try:
+            if copy == "copy":
+                shutil.copyfile(image.path, target)
+            elif copy == "hardlink":
+                os.link(image.path, target)
+            else:
+                target.symlink_to(image.path.resolve())
+        except OSError as error:
+            raise write_error(target, error) from error
+    for video, images in cuts.items():
+        _cut(video, images, folder)
+
+
+def _cut(video: Path, images: list[LabelledImage], folder: Path) -> None:
+    """Write the frames of one video as PNG."""
+    waiting = {image.time_s: image for image in images}
+    try:
+        for time, picture in read_frames(video, [t for t in waiting if t is not None]):
+            Image.fromarray(picture).save(folder / waiting.pop(time).name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if waiting:
+        times = ", ".join(f"{time:g}" for time in list(waiting)[:4])
+        raise ConfigError(f"{video}: ends before the labelled times {times}; are the labels of this video?")
