@@ -26,9 +26,10 @@ from stream.labels import Labels
 FILMS = {"bbb": "bbb_boxes.csv", "popeye": "popeye_boxes.csv"}
 SEEDS = (9101, 9102, 9103)
 _LOWEST = 0.001  # score from which boxes are looked at for the precision-recall curve
-COCO = (*"person bird cat dog horse sheep cow elephant bear zebra giraffe".split(), "teddy bear")
-    ["person", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"]
-) + ("teddy bear",)
+COCO = (
+    *["person", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"],
+    "teddy bear",
+)
 
 
 def rendered(folder: Path, seeds: tuple[int, ...]) -> dict[str, tuple[Labels, Path]]:
