@@ -30,7 +30,6 @@ third iteration while they change in new ways.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -50,19 +49,6 @@ from kernels.affinity.watch import Watch
 MAX_BATCH = 16  # iterations between two looks at most
 _LONGEST = 1 << 30  # vectors are counted in 32 bits
 _WIDTH = 16  # entries of a list to begin with
-
-
-class Ahead(Watch):
-    """A watch that says for how long it will do nothing, whatever the exemplars turn out to be."""
-
-    def ahead(self) -> int:
-        """Updates, at least 1, of which only the last can converge, restart or raise the damping."""
-        returns = math.ceil((self.RETURNS - self._returns) / 3)
-        settle = math.floor(max(self.SETTLE, 8 / (1 - self.damping)) - self._since) + 1
-        changes = max(self.CHANGES - sum(self._changed), settle)
-        window = self.convergence_iter
-        still = max(window - self._still, window + 1 - self.n_iter, self._next_look - self.n_iter)
-        return max(1, min(returns, changes, still, window, MAX_BATCH))
 
 
 class _Passes:
@@ -303,12 +289,12 @@ class Solver:
     ) -> tuple[Watch, bool]:
         n = self.matrix.n
         preference = self.xp.asarray(solution.problem.perturbed)
-        watch = Ahead(n, damping, convergence_iter, judge=solution)
+        watch = Watch(n, damping, convergence_iter, judge=solution)
         converged = False
         while watch.n_iter < max_iter and not converged:
             if watch.restart:
                 passes.restart()
-            count = min(watch.ahead(), max_iter - watch.n_iter)
+            count = min(watch.ahead(), MAX_BATCH, max_iter - watch.n_iter)
             for flags in passes.iterate(count, watch.damping, preference):
                 converged = watch.update(flags)
         return watch, converged

@@ -51,9 +51,9 @@ class Watch:
 
     WINDOW = 30  # iterations looked back on
     CHANGES = 10  # changes within the window that are too many
-    RETURNS = 8  # returns to a state left before that are too many
+    RETURNS = 16  # returns to a state left before that are too many
     RECENT = 8  # changes whose sizes are compared
-    SETTLE = 40  # iterations left alone at the start, and after each answer
+    SETTLE = 80  # iterations left alone at the start, and after each answer
 
     def __init__(
         self, problem: Problem | int, damping: float, convergence_iter: int, judge: Judge | None = None

@@ -20,8 +20,8 @@ from kernels.affinity import cuda as cuda_module
 from kernels.affinity._device import Matrix
 from kernels.affinity._gpu import plan, source
 from kernels.affinity.contract import check_problem
-from kernels.affinity.cuda import Ahead, Solver
-from kernels.affinity.watch import plausible, premature
+from kernels.affinity.cuda import Solver
+from kernels.affinity.watch import Watch, plausible, premature
 
 
 def nvrtc() -> ctypes.CDLL:
@@ -304,11 +304,11 @@ def test_ahead_never_misses_an_answer() -> None:
     acted, batches = 0, 0
     for trial in range(300):
         window = int(rng.integers(1, 20))
-        watch = Ahead(12, float(rng.choice([0.5, 0.9])), window, judge=Judge())
+        watch = Watch(12, float(rng.choice([0.5, 0.9])), window, judge=Judge())
         states = [rng.random(12) < share for share in rng.random(4)]
         stay = rng.random()
         flags, done = states[0], False
-        while watch.n_iter < 150 and not done:
+        while watch.n_iter < 300 and not done:
             count = watch.ahead()
             batches += 1
             for step in range(count):
