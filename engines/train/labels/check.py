@@ -6,13 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from engines.train.labels.dataset import LabelledDataset, LabelledImage
-from engines.train.labels.images import ImageFile, ImageIndex, image_size, safe_name, same_name
+from engines.train.labels.images import ImageFile, ImageIndex, image_size, safe_name
 from engines.train.labels.problems import CLIPPED, KEPT, Problems
 from stream.errors import ConfigError
 
@@ -103,7 +103,6 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
     """
     used: set[Path] = set()
     images: dict[str, LabelledImage] = {}
-    seen: dict[str, str] = {}  # name without case -> name, where two images differ in it alone
     for entry in raw.images:
         used.update(file.path for file in entry.found)
         image = _image(entry, options, problems)
@@ -112,12 +111,6 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
         if image.name in images:
             problems.add("same_image_twice", entry.file, entry.where, image.name, "merged")
             image = _merged(images[image.name], image, entry, problems)
-        elif (twin := seen.get(same_name(image.name))) is not None:
-            renamed = _free_name(image.name, seen)
-            detail = f"{image.name} and {twin} differ in case alone"
-            problems.add("renamed", entry.file, entry.where, detail, f"renamed to {renamed}")
-            image = replace(image, name=renamed)
-        seen[same_name(image.name)] = image.name
         images[image.name] = image
     for file in raw.index.files.values():
         if file.path not in used:
@@ -132,7 +125,7 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
             f"no image with usable labels, of {found}; {advice}" + f"\n{listing}" * bool(listing)
         )
     dataset = LabelledDataset(tuple(images.values()), raw.class_names)
-    _check_splits(dataset, problems)
+    check_splits(dataset, problems)
     return dataset
 
 
@@ -180,6 +173,9 @@ def _file_of(entry: RawImage, options: ReadOptions, problems: Problems) -> tuple
         path, name = entry.found[0].path, safe_name(entry.found[0].name)
         if name is None:
             problems.add("unsafe_name", path, "", "its name cannot be written into labels; rename it")
+        elif safe_name(entry.name) is None:
+            detail = f"{entry.name!r} leads out of the folder, taken for {name}"
+            problems.add("name_differs", entry.file, entry.where, detail, KEPT)
         return path, name
     if len(entry.found) > 1:
         several = ", ".join(file.name for file in entry.found[:4])
@@ -293,14 +289,6 @@ def _shown(box: Sequence[float]) -> str:
     return "box " + ", ".join(f"{value:g}" for value in box)
 
 
-def _free_name(name: str, taken: dict[str, str]) -> str:
-    path = PurePosixPath(name)
-    number = 2
-    while same_name(free := str(path.with_name(f"{path.stem}-{number}{path.suffix}"))) in taken:
-        number += 1
-    return free
-
-
 def _unlabelled(file: ImageFile, options: ReadOptions, problems: Problems) -> LabelledImage | None:
     background = options.unlabelled == "background"
     action = f"{KEPT} as background" if background else "left out"
@@ -316,7 +304,8 @@ def _unlabelled(file: ImageFile, options: ReadOptions, problems: Problems) -> La
     return LabelledImage(name, file.path, width, height)
 
 
-def _check_splits(dataset: LabelledDataset, problems: Problems) -> None:
+def check_splits(dataset: LabelledDataset, problems: Problems) -> None:
+    """List the videos that have frames in more than one split."""
     splits: dict[str, set[str]] = defaultdict(set)
     for image in dataset:
         if image.video and image.split:

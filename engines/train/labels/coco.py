@@ -12,12 +12,11 @@ so on. Read is one JSON file, or all such files of a folder: their categories ar
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeGuard
 
 import numpy as np
 
@@ -47,11 +46,11 @@ class _File:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file begins as COCO's do: an object with one of its lists."""
+    """Whether a JSON file begins as COCO's do: an object with one of its lists of objects."""
     try:
         with JsonStream(path) as stream:
-            for number, (key, _, _) in enumerate(stream.members()):
-                if key in ("images", "annotations", "categories"):
+            for number, (key, _, value) in enumerate(stream.members()):
+                if key in ("images", "annotations", "categories") and isinstance(value, dict):
                     return True
                 if number > 100:
                     return False
@@ -174,7 +173,7 @@ def _take_image(
         width=_length(value.get("width")),
         height=_length(value.get("height")),
         video=video if isinstance(video, str) and printable(video) else "",
-        time_s=float(time) if isinstance(time, int | float) and math.isfinite(time) else None,
+        time_s=float(time) if _is_number(time) else None,
         judged=value.get("status") not in _LEFT_OUT_STATUSES,
     )
 
@@ -201,7 +200,7 @@ def _take_annotation(
     file.rows.append((image, category, number if isinstance(number, int | str) else where, tuple(told)))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from engines.train.labels.check import RawDataset, ReadOptions, finish
+from engines.train.labels.check import RawDataset, ReadOptions, check_splits, finish
 from engines.train.labels.coco import coco_files, read_coco, write_coco
 from engines.train.labels.darknet import read_darknet, write_darknet
 from engines.train.labels.dataset import LabelledDataset, LabelledImage
@@ -42,6 +42,7 @@ READERS: dict[str, Callable[[Path, ReadOptions, Problems], RawDataset]] = {
 }
 _SUFFIXES = {".json": "coco", ".csv": "csv", ".xml": "voc"}
 _SUFFIXES |= dict.fromkeys((".yaml", ".yml", ".names", ".data"), "darknet")
+_IMAGE_FOLDERS = ("images", "JPEGImages")
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def convert(
     dataset = _unique_stems(dataset, path, problems)
     if val is not None:
         dataset = split(dataset, val, seed)
+        check_splits(dataset, problems)
     sources = [path, *raw.index.roots]
     about = {"format": to, "source": str(path.resolve()), "images": len(dataset), "boxes": dataset.boxes}
     with output_folder(Path(out), sources, about) as folder:
@@ -235,11 +237,15 @@ def _without_doubles(dataset: LabelledDataset, source: Path, problems: Problems)
 
 
 def _unique_stems(dataset: LabelledDataset, source: Path, problems: Problems) -> LabelledDataset:
-    """Names that differ without their suffix, since a label file is called after its image."""
+    """Names that differ without their suffix, since a label file is called after its image.
+
+    Folders called ``images`` go: Ultralytics looks for labels where the last of them is called ``labels``.
+    """
     taken: set[str] = set()
     images = []
     for image in dataset:
-        name = PurePosixPath(image.name)
+        parts = PurePosixPath(image.name).parts
+        name = PurePosixPath(*[part for part in parts[:-1] if part not in _IMAGE_FOLDERS], parts[-1])
         free, number = name, 2
         while same_name(str(free.with_suffix(""))) in taken:
             free, number = name.with_name(f"{name.stem}-{number}{name.suffix}"), number + 1
@@ -247,8 +253,7 @@ def _unique_stems(dataset: LabelledDataset, source: Path, problems: Problems) ->
         if free != name:
             detail = f"{name} would share its label file with another image"
             problems.add("renamed", source, "", detail, f"renamed to {free}")
-            image = replace(image, name=str(free))
-        images.append(image)
+        images.append(replace(image, name=str(free)))
     return LabelledDataset(tuple(images), dataset.class_names)
 
 

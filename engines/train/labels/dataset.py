@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engines.train.labels.images import IMAGE_SUFFIXES
+
 Boxes = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int32]
 
@@ -76,7 +78,9 @@ class LabelledImage:
     @property
     def cut_from_video(self) -> bool:
         """Whether ``path`` is a video, from which the frame at ``time_s`` is still to be cut."""
-        return self.path is not None and self.time_s is not None and self.path.name == self.video
+        if self.path is None or self.time_s is None:
+            return False
+        return self.path.name == self.video and self.path.suffix.lower() not in IMAGE_SUFFIXES
 
     def read(self) -> npt.NDArray[np.uint8]:
         """The picture: (height, width, 3) uint8 RGB, upright.

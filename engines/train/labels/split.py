@@ -22,9 +22,9 @@ def split(dataset: LabelledDataset, val: float = 0.1, seed: int = 0) -> Labelled
     """The same dataset with each image's ``split`` set to ``train`` or ``val``.
 
     Frames of one video stay together, whether the labels name the video or the file names are numbered
-    (``ep1_0007.png``). Where all images are of one video, runs of consecutive frames stay together, so that
-    only frames at the ends of a run have neighbours on the other side. What is drawn depends on the seed and
-    the names alone, not on the order or on other images.
+    (``ep1_0007.png``). Where even the shortest video is more than twice the validation part, as where all
+    images are of one, runs of consecutive frames stay together: only those at the ends of a run have
+    neighbours on the other side. What is drawn depends on the seed and the names, not on the images' order.
 
     Args:
         val: share of the images for validation, over 0 and below 1. Reached as closely as whole videos allow;
@@ -68,12 +68,15 @@ def _units(images: Sequence[LabelledImage], val: float) -> dict[str, list[int]]:
     videos: dict[str, list[int]] = defaultdict(list)
     for place, image in enumerate(images):
         videos[video_of(image)[0]].append(place)
-    if len(videos) > 1:
+    if len(videos) > 1 and min(map(len, videos.values())) <= 2 * val * len(images):
         return videos
-    (name,) = videos
-    ordered = sorted(range(len(images)), key=lambda i: (video_of(images[i])[1], images[i].name))
     length = max(1, min(math.ceil(val * len(images) / _RUNS), len(images) // 2))
-    return {f"{name} {i}": ordered[i : i + length] for i in range(0, len(ordered), length)}
+    runs = {}
+    for name, members in videos.items():
+        ordered = sorted(members, key=lambda i: (video_of(images[i])[1], images[i].name))
+        for start in range(0, len(ordered), length):
+            runs[f"{name} {start}"] = ordered[start : start + length]
+    return runs
 
 
 def _draw(units: dict[str, list[int]], wanted: float, seed: int) -> list[str]:
