@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stream import embeddings
 from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig, Config, load_config
+from stream.embeddings import segment_marks as segment_marks
 from stream.errors import ConfigError, WorkdirError
 from stream.names import carry_names, cluster_names
-from stream.store import SegmentInfo
 from stream.summary import release_memory
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
@@ -130,10 +130,18 @@ def cluster_folder(
     table.meta["tracks"] = count
     # what the crops' ids stand for: names are taken over only while it is the same
     table.meta["segments"] = segment_marks(infos)
+    used = embeddings.matching(folder.path, infos)
+    table.meta["embeddings"] = str(used.about.get("model")) if used else "segments"
     if mixed:
         table.meta["messages"].append(
             "the folder holds segments made with different detectors or settings;"
             " run all its videos again with one config to compare like with like"
+        )
+    adapted = embeddings.find(folder.path)
+    if adapted is not None and (changed := embeddings.mismatch(adapted, infos)):
+        table.meta["messages"].append(
+            f"clustered without adaptation: segments new or done again since: {changed} of {len(infos)};"
+            " run `celstream adapt` again"
         )
     before = cluster_names(folder)
     lost = sorted(set(before.values()) - set(carry_names(folder, table).values()))
@@ -144,11 +152,6 @@ def cluster_folder(
         )
     folder.write_clusters(table)
     return table
-
-
-def segment_marks(infos: Sequence[SegmentInfo]) -> dict[str, str]:
-    """Segment -> what its rows follow from, of those that hold crops: what a clustering is of."""
-    return {f"{info.video}/{info.key}": info.fingerprint[:16] for info in infos if info.crops}
 
 
 def frame_numbers(crops: CropTable) -> Any:

@@ -7,6 +7,7 @@
     clusters/<id>.parquet           crop_id, cluster, is_exemplar, similarity
     review.sqlite                   what people decided: names, see stream/names.py
     quarantine.jsonl                inputs that could not be used, and why
+    embeddings/adapted/             embeddings in place of the segments' own, see stream/embeddings.py
     stats.jsonl                     how long each segment took, and where
     .lock                           held by the one process that writes
 """
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -23,6 +25,7 @@ from typing import IO, Any
 
 import yaml
 
+from stream import embeddings as other_embeddings
 from stream.batches import Segment
 from stream.errors import WorkdirError
 from stream.files import (
@@ -40,6 +43,7 @@ from stream.tables import ClusterTable, CropTable, read_cluster_file, read_crops
 
 _MARK = "celstream_format"
 _LATEST = "latest_clusters"
+_KEPT = "adaptation"  # of an earlier record, by one that says nothing of it
 
 
 class WorkFolder:
@@ -200,7 +204,7 @@ class WorkFolder:
         """Remove what killed runs left half-written; returns what was removed."""
         self._check_writable()
         folders = [self.path, self.path / "clusters", *(self.path / "segments").glob("*")]
-        return remove_temporaries(*folders)
+        return [*remove_temporaries(*folders), *other_embeddings.clean(self.path)]
 
     def drop_stale(self, keep: Collection[Path], videos: Collection[str] | None = None) -> list[Path]:
         """Remove segment files that the plan no longer has, and return them.
@@ -227,13 +231,20 @@ class WorkFolder:
         """Every crop, held ones too, without pictures. Takes about 330 + 4 D bytes a crop.
 
         Args:
-            embeddings: read them too: float32, normalized again after their time as float16.
+            embeddings: read them too: float32, normalized again after their time as float16. They are those
+                of show adaptation where there are some of all the folder's segments.
             videos: only of these.
 
         Raises:
             WorkdirError: a segment file is damaged, or they hold embeddings of different sizes.
         """
-        return read_crops(self.segments(videos), embeddings=embeddings)
+        infos = self.segments(videos)
+        if embeddings:
+            every = infos if videos is None else self.segments()
+            if adapted := other_embeddings.matching(self.path, every):
+                table = read_crops(infos, embeddings=False)
+                return dataclasses.replace(table, embeddings=other_embeddings.read(adapted, infos))
+        return read_crops(infos, embeddings=embeddings)
 
     def jpegs(self, crop_ids: Iterable[str]) -> dict[str, bytes]:
         """The pictures of these crops, by their ids. Only the row groups they are in are read.
@@ -328,14 +339,15 @@ class WorkFolder:
     # --- run.yaml ---
 
     def write_run(self, record: Mapping[str, Any]) -> None:
-        """Replace the record of the last run; the folder's own two keys stay.
+        """Replace the record of the last run; the folder's own keys stay, and what is said of adaptation.
 
         Raises:
             WorkdirError: disk full, or not writable.
         """
-        latest = self.latest_clusters()
-        own = {_MARK: FORMAT} | ({_LATEST: latest} if latest else {})
-        self._write_yaml({**own, **plain(record), **own})
+        before = self.read_run()
+        own = {_MARK: FORMAT} | {key: before[key] for key in (_LATEST,) if before.get(key)}
+        kept = {key: before[key] for key in (_KEPT,) if key in before}
+        self._write_yaml({**own, **kept, **plain(record), **own})
 
     def read_run(self) -> dict[str, Any]:
         """What ``run.yaml`` holds."""
