@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from stream.adapt_command import adapt
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 from stream.labels_command import labels_app
 
@@ -199,14 +200,16 @@ def cluster(
 ) -> None:
     """Cluster again with another range or strength. Segments are not touched, names are taken over."""
     from stream.cluster_job import cluster as cluster_job
+    from stream.config import assigned
 
     others = [a for a in set_ or [] if not a.startswith("cluster.")]
     if others:
         raise ConfigError(
             f"--set {others[0]}: only cluster.* keys matter here; `celstream run` takes the others"
         )
-    config = _config(None, set_, {}) if set_ else None
-    table = cluster_job(workdir, clusters=clusters, strength=strength, config=config)
+    table = cluster_job(
+        workdir, clusters=clusters, strength=strength, settings=assigned(set_ or ()).get("cluster")
+    )
     for message in table.meta["messages"]:
         print(message, file=sys.stderr)
     if json_:
@@ -216,6 +219,9 @@ def cluster(
         meta = table.meta
         counted = _count(meta["clusters"], "cluster")
         print(f"{counted}, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
+
+
+app.command()(adapt)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def cluster(
     clusters: str | tuple[int, int] | None = None,
     strength: float | None = None,
     config: Config | None = None,
+    settings: Mapping[str, Any] | None = None,
     report: bool = True,
 ) -> ClusterTable:
     """Cluster the crops of a work folder again, without touching its segments. Names are taken over.
@@ -33,21 +35,25 @@ def cluster(
         clusters: wanted number as ``(min, max)`` or ``"min:max"``. Raising both gives more, purer clusters.
         strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.clustering`.
         config: the other settings; by default those of the last ``run``. They hold for this call alone.
+        settings: single ``cluster`` settings over these, as in ``{"damping": 0.8}``.
         report: also write ``report.html`` again.
 
     Raises:
-        ConfigError: a setting out of its range, or more clusters asked for than there are tracks.
+        ConfigError: a setting that is unknown or out of its range, or more clusters asked for than there are
+            tracks.
         WorkdirError: no such work folder, or nothing in it to cluster.
     """
     with WorkFolder.open(out, create=False) as folder:
         last = folder.read_run().get("config") or {}
         base = (config.model_dump() if config is not None else last).get("cluster", {})
-        if clusters is not None or strength is not None:
-            base = {**base, "clusters": clusters, "strength": strength}
-        settings = load_config(values={"cluster": base}).cluster
-        asked = clusters is not None or config is not None
+        given = dict(settings or {})
+        given |= {k: v for k, v in (("clusters", clusters), ("strength", strength)) if v is not None}
+        if "clusters" in given or "strength" in given:  # either takes the place of both
+            base = {**base, "clusters": None, "strength": None}
+        wanted = load_config(values={"cluster": {**base, **given}}).cluster
+        asked = given.get("clusters") is not None or config is not None
         device = config.device if config is not None else None
-        return cluster_again(folder, settings, report=report, enough_tracks=asked, device=device)
+        return cluster_again(folder, wanted, report=report, enough_tracks=asked, device=device)
 
 
 def cluster_again(

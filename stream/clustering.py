@@ -22,8 +22,10 @@ point there before it moves to its most similar exemplar that is free of such, o
 where none is, or where even that one is less similar than the preference. So no two such boxes end in one
 cluster, and more clusters are opened than were found, if need be. What was asked for contradicts that where
 it is a range with a MAX that is too small, or strength 0, which is one cluster: then no more are opened, and
-a track for which every cluster holds a rival stays where it was, with a message. A character found twice in a
-frame (a head in its body's box) is no such pair, where boxes are given.
+a track for which every cluster holds a rival stays where it was, with a message. Boxes that lie on each other
+by a quarter of the smaller one may be one character found twice (a head in its body's box): two tracks are
+held apart where they lie apart in more frames than on one another. A track is one point, so two boxes of one
+frame in one track stay together; the tracks of :mod:`stream.tracks` never hold such.
 
 **Many points.** What fits the memory budget (``memory_mb``) is clustered over all pairs or, with less memory
 and the same answer, among neighbours. Above it two levels are used: affinity propagation inside stretches of
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+_ROUNDING = 1e-6  # of vectors of length 1 when what is common to them is taken off
 _ROWS = 4096  # crops compared at once
 _COLUMNS = 32  # of the embeddings, added up at once
 
@@ -161,16 +164,18 @@ def cluster_embeddings(
     """
     config = config or ClusterConfig()
     embeddings = np.ascontiguousarray(embeddings, dtype=np.float32)
-    if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
-        raise ValueError(f"embeddings: expected finite float32 (M, D), got shape {embeddings.shape}")
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings: expected float32 (M, D), got shape {embeddings.shape}")
     m = len(embeddings)
-    for name, array in (("tracks", tracks), ("frames", frames), ("times", times), ("boxes", boxes)):
-        if array is not None and len(array) != m:
-            raise ValueError(f"{name}: expected {m} values, got {len(array)}")
+    _check_column("embeddings", embeddings, embeddings.shape)
+    for name, array in (("tracks", tracks), ("frames", frames), ("times", times)):
+        _check_column(name, array, (m,))
+    _check_column("boxes", boxes, (m, 4))
     if m == 0:
         nothing = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32)
         return Clustering(*nothing, 0.0, 0.0, True, 0, "dense", 0, ("there are no crops to cluster",))
-    crops, point_of, points, sizes = _points(embeddings if overwrite else embeddings.copy(), tracks)
+    ours = overwrite and embeddings.flags.writeable
+    crops, point_of, points, sizes = _points(embeddings if ours else embeddings.copy(), tracks)
     del embeddings
     order = np.arange(len(points))
     if times is not None:
@@ -219,11 +224,26 @@ def cluster_embeddings(
     )
 
 
-def _normalize(x: Floats) -> Floats:
-    """Rows of length 1, in place, as archives are large; a row of nothing becomes zeros."""
+def _check_column(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Refuse another shape, and NaN or infinity."""
+    if array is None:
+        return
+    if np.shape(array) != shape:
+        raise ValueError(f"{name}: expected {shape[0]} values, shape {shape}, got shape {np.shape(array)}")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        value = np.asarray(array)[tuple(bad[0])]
+        raise ValueError(f"{name}: expected finite numbers, got {value} in row {bad[0][0]}")
+
+
+def _normalize(x: Floats, nothing: float = 0.0) -> Floats:
+    """Rows of length 1, in place, archives are large; one with no value above ``nothing`` becomes zeros."""
+    largest = np.maximum(x.max(axis=1, initial=0), -x.min(axis=1, initial=0))[:, None]
+    some = largest > nothing
+    np.divide(x, largest, out=x, where=some)  # squares of what is very large or small would be lost
     lengths = np.sqrt(np.einsum("md,md->m", x, x))[:, None]
-    np.divide(x, lengths, out=x, where=lengths > 1e-6)
-    x[lengths[:, 0] <= 1e-6] = 0
+    np.divide(x, lengths, out=x, where=some)
+    x[~some[:, 0]] = 0
     return x
 
 
@@ -248,8 +268,8 @@ def _points(unit: Floats, tracks: Ints | None) -> tuple[Floats, Ints, Floats, Fl
 
     # the mean over tracks, not crops: a long still picture is not what all have in common
     unit -= means(unit).mean(axis=0, dtype=np.float64).astype(np.float32)
-    crops = _normalize(unit)
-    return crops, point_of, _normalize(means(crops)), sizes.astype(np.float32)
+    crops = _normalize(unit, _ROUNDING)
+    return crops, point_of, _normalize(means(crops), _ROUNDING), sizes.astype(np.float32)
 
 
 def _describe(crops: Floats, labels: Ints) -> tuple[NDArray[np.int32], Ints, Floats]:

@@ -218,6 +218,14 @@ def _nested(assignment: str) -> dict[str, Any]:
     return value
 
 
+def assigned(assignments: Iterable[str]) -> dict[str, Any]:
+    """``"a.b=c"`` strings as a nested mapping, not checked; later ones win."""
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        _merge(found, _nested(assignment))
+    return found
+
+
 def _named_file(name: str) -> Path:
     """A path, or the bare name of a file in ``configs/``."""
     path = Path(name)
@@ -262,8 +270,7 @@ def load_config(
             raise ConfigError(f"{path}: expected a mapping of settings, got {type(loaded).__name__}")
         _merge(raw, loaded or {})
     _merge(raw, {k: v for k, v in (values or {}).items() if v is not None})
-    for assignment in assignments:
-        _merge(raw, _nested(assignment))
+    _merge(raw, assigned(assignments))
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

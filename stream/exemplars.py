@@ -101,6 +101,8 @@ def find_exemplars(
         return _found(
             _on_gpu(points, weights, (low, high), config, gpu), np.arange(total), config, "dense", "cuda"
         )
+    if low >= total:  # everybody for himself takes no matrices
+        return _singletons(points, weights, config)
     budget = memory_budget(config)
     levels = 1
     while (way := _way(len(order), low, budget)) is None:
@@ -110,14 +112,21 @@ def find_exemplars(
         order, chosen = np.arange(total), points  # order matters for stretches alone; no copy
     else:
         chosen = points[order]
-    carried = np.maximum(weights[order], 1e-3)
     if way == "dense":
-        found = _dense(weighted_similarity(chosen, carried), total, (low, high), config)
+        found = _dense(weighted_similarity(chosen, weights[order]), total, (low, high), config)
     else:
         count = neighbours_for(len(order), low)
-        problem = SparseProblem(chosen, carried, nearest_neighbours(chosen, count))
+        problem = SparseProblem(chosen, weights[order], nearest_neighbours(chosen, count))
         found = _among_neighbours(problem, total, (low, high), config)
     return _found(found, order, config, way if levels == 1 else "two-level")
+
+
+def _singletons(points: Floats, weights: Floats, config: ClusterConfig) -> Found:
+    """Every point its own exemplar, at a preference at which each would be."""
+    order = np.arange(len(points))
+    similar = 0.0  # two points may be equal
+    result = AffinityResult(order, order, 0, True, similar, config.damping, None)
+    return _found((result, 1.0, similar, 0, []), order, config, "dense")
 
 
 def _found(
@@ -130,10 +139,11 @@ def _found(
     """The answer over the points in ``order``, with a word on a range that they are too few for."""
     result, strength, preference, probes, messages = answer
     if config.clusters is not None and len(order) < config.clusters[0]:
-        wanted = f"{config.clusters[0]}:{config.clusters[1]}"
-        messages.insert(
-            0, f"{wanted} clusters were asked for, and there are only {len(order)} tracks to cluster"
-        )
+        low, high = config.clusters
+        room = f"{len(order)} tracks to cluster"
+        if method == "two-level":
+            room = f"{len(order)} points left that the memory holds; raise cluster.memory_mb"
+        messages.insert(0, f"{low}:{high} clusters were asked for, and there are only {room}")
     return Found(
         order[result.exemplars], strength, preference, result.converged, probes, method, tuple(messages),
         device,
@@ -169,9 +179,9 @@ def _thinned(
     kept: list[Ints] = []
     for part in np.array_split(order, -(-len(order) // size)):
         chosen = part[_stretch(points[part], weights[part], max(1, int(share * len(part))), config)]
-        near = nearest_exemplar(points[part], points[chosen])
-        carried[chosen] = np.bincount(near, weights[part], len(chosen))
-        kept.append(chosen)
+        stands_for = np.bincount(nearest_exemplar(points[part], points[chosen]), weights[part], len(chosen))
+        carried[chosen] = stands_for
+        kept.append(chosen[stands_for > 0])  # of equal ones the first stands for all
     return np.concatenate(kept), carried
 
 
@@ -205,7 +215,7 @@ def _on_gpu(
 ) -> _Answer:
     from kernels.affinity.cuda import Solver
 
-    s = weighted_similarity(points, np.maximum(weights, 1e-3), xp=gpu.xp)
+    s = weighted_similarity(points, weights, xp=gpu.xp)
     with Solver(s, device=gpu) as solver:
         strengths = solver.strengths()
         run = cuda_runs(solver, strengths, config.convergence_iter)

@@ -16,10 +16,13 @@ _COVERED = 0.25  # share of the smaller box on the larger from which two may be 
 
 
 def find_rivals(point_of: Ints, frames: NDArray[Any], boxes: Floats | None) -> dict[int, set[int]]:
-    """For every point, the points that are another character: in one frame at least, and nowhere on it."""
+    """For every point, the points that are another character: apart in more frames than on one another.
+
+    A character found twice (a head in its body's box) lies on itself nearly always, two characters who pass
+    each other do so now and then.
+    """
     order = np.argsort(frames, kind="stable")
-    rivals: dict[int, set[int]] = {}
-    friends: dict[int, set[int]] = {}
+    balance: dict[tuple[int, int], int] = {}  # frames apart less frames on one another
     for crops in np.split(order, np.flatnonzero(np.diff(frames[order])) + 1):
         if len(crops) < 2:
             continue
@@ -29,10 +32,14 @@ def find_rivals(point_of: Ints, frames: NDArray[Any], boxes: Floats | None) -> d
         for i, j in zip(*np.triu_indices(len(crops), 1), strict=True):
             first, second = int(point_of[crops[i]]), int(point_of[crops[j]])
             if first != second:
-                into = rivals if apart[i, j] else friends
-                into.setdefault(first, set()).add(second)
-                into.setdefault(second, set()).add(first)
-    return {point: others - friends.get(point, set()) for point, others in rivals.items()}
+                pair = min(first, second), max(first, second)
+                balance[pair] = balance.get(pair, 0) + (1 if apart[i, j] else -1)
+    rivals: dict[int, set[int]] = {}
+    for (first, second), more in balance.items():
+        if more > 0:
+            rivals.setdefault(first, set()).add(second)
+            rivals.setdefault(second, set()).add(first)
+    return rivals
 
 
 def covered(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:

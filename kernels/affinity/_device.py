@@ -14,15 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels.affinity.contract import (
-    AffinityResult,
-    Messages,
-    Problem,
-    Scan,
-    check_settings,
-    cover,
-    unconverged,
-)
+from kernels.affinity.contract import AffinityResult, Messages, Problem, Scan, check_settings
+from kernels.affinity.finish import cover, unconverged
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Ints = NDArray[np.int64]
@@ -243,7 +236,7 @@ class Solution:
         damping: float,
         asked_damping: float,
     ) -> AffinityResult:
-        """See :func:`kernels.affinity.contract.finish`; exemplars and labels are on the host."""
+        """See :func:`kernels.affinity.finish.finish`; exemplars and labels are on the host."""
         empty = len(exemplars) == 0
         exemplars = self._covered(exemplars)
         if (2 if empty else 1) <= len(exemplars) < self.matrix.n:

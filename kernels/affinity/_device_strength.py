@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.affinity._device import Array, Matrix
 from kernels.affinity._gpu import NAMES, Device
-from kernels.affinity.contract import cover
+from kernels.affinity.finish import cover
 from kernels.affinity.strength import StrengthMap
 
 _THREADS = 256

@@ -36,10 +36,9 @@ from kernels.affinity.contract import (
     Scan,
     check_problem,
     check_similarity,
-    finish,
     scan,
-    trivial,
 )
+from kernels.affinity.finish import finish, trivial
 from kernels.affinity.watch import Watch
 
 # Rows are cut into this many parts whatever the number of threads, so that sums and therefore results do

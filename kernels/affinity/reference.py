@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kernels.affinity.contract import (
-    AffinityResult,
-    FloatArray,
-    Messages,
-    check_problem,
-    finish,
-    trivial,
-)
+from kernels.affinity.contract import AffinityResult, FloatArray, Messages, check_problem
+from kernels.affinity.finish import finish, trivial
 from kernels.affinity.watch import Watch
 
 

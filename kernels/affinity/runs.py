@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from kernels.affinity.contract import (
-    AffinityResult,
-    FloatArray,
-    Messages,
-    Problem,
-    Scan,
-    check_problem,
-    finish,
-)
+from kernels.affinity.contract import AffinityResult, FloatArray, Messages, Problem, Scan, check_problem
+from kernels.affinity.finish import finish
 from kernels.affinity.strength import StrengthMap
 
 if TYPE_CHECKING:

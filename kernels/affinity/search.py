@@ -43,8 +43,9 @@ class SearchResult:
     Attributes:
         strength, preference, result: the answer; ``result.messages`` is None.
         in_range: its count lies in the range and it converged.
-        below, above: where the count jumps over the range, the nearest probes on both sides (also the
-            ends, the fewest clusters and N clusters, which need no run).
+        below, above: where the count jumps over the range, the two sides of the jump: the probes (or ends,
+            the fewest clusters and N clusters, which need no run) between which the search ended. The answer
+            is the nearest count of all probes, and may be another one.
         probes: every run in order.
         warning: empty when in range; otherwise what was found and what to do.
     """
@@ -80,7 +81,7 @@ def clusters_at(
     """One run at a strength. 0 and 1 are exact and need no run: the best single exemplar; every point.
 
     Where forbidden pairs (-inf) leave no single exemplar to all points, 0 gives as few as
-    :func:`kernels.affinity.contract.cover` does.
+    :func:`kernels.affinity.finish.cover` does.
     ``warm_start`` is used up: its memory becomes that of the result's messages.
     """
     s = check_similarity(similarity)
@@ -318,9 +319,9 @@ def search(
     _, probe, result = best
     ends = [end for end in (below, above) if end.n_iter == 0 and end not in probes]
     for end in ends:
-        # an untried end: inside the range, or nearer to it than anything that converged
+        # an untried end, which is exact: inside the range, or nearer to it than what was found
         nearer = _distance(end.clusters, low, high) < _distance(probe.clusters, low, high)
-        if (probe.converged and nearer) or (not probe.converged and low <= end.clusters <= high):
+        if nearer or (not probe.converged and low <= end.clusters <= high):
             result = replace(run(end.strength, damping, max_iter, None), messages=None)
             probe = replace(end, clusters=len(result.exemplars))
     inside = low <= probe.clusters <= high and probe.converged

@@ -22,7 +22,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kernels.affinity.contract import PERTURBATION, AffinityResult, unconverged
+from kernels.affinity.contract import PERTURBATION, AffinityResult
+from kernels.affinity.finish import unconverged
 from kernels.affinity.watch import Watch
 from kernels.compiled import thread_count
 from kernels.neighbours import Neighbours

@@ -21,11 +21,11 @@ from kernels.affinity.contract import (
     Scan,
     check_problem,
     check_similarity,
-    cover,
     place_of,
     row_blocks,
     scan,
 )
+from kernels.affinity.finish import cover
 
 
 def preference_range(similarity: ArrayLike) -> tuple[float, float]:
@@ -74,7 +74,7 @@ class StrengthMap:
         order: (N,) int64, the points as the greedy heuristic chose them: ``order[:K]`` is a fair set of K.
         gains: (N-1,) float64, what the 2nd, 3rd, ... Nth of them added to the net similarity.
         fewest: clusters at strength 0: 1, or as few as forbidden pairs (-inf) allow by the rule of
-            :func:`kernels.affinity.contract.cover`.
+            :func:`kernels.affinity.finish.cover`.
     """
 
     preferences: NDArray[np.float64]

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.affinity.contract import Problem, assign, row_blocks
+from kernels.affinity.contract import Problem, row_blocks
+from kernels.affinity.finish import assign
 
 # Damping is never raised past this: beyond it nothing moves within any sensible number of iterations.
 MAX_DAMPING = 0.97

@@ -34,6 +34,12 @@ from stream.workdir import WorkFolder
 
 _PORTION = 50_000  # crops whose embeddings are read together
 
+_METHODS = {
+    "dense": "all pairs of tracks",
+    "neighbours": "every track's nearest neighbours",
+    "two-level": "in two levels, for want of memory",
+}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -177,6 +183,7 @@ def _clustered(
         hidden=sum(len(g.numbers) for g in every) - sum(len(g.numbers) for g in groups),
         strength=strength,
         converged=converged if isinstance(converged, bool) else None,
+        method=_METHODS.get(text(meta.get("method")), ""),
         cluster_messages=tuple(text(m) for m in meta.get("messages") or () if m),
         cast=tuple(cast),
         hint=hint,

@@ -158,6 +158,7 @@ class ReportData:
     strength: float | None = None
     wanted_clusters: str = ""
     converged: bool | None = None
+    method: str = ""  # what was compared in clustering
     cluster_messages: tuple[str, ...] = ()
     held: int | None = None  # sampled frames that repeat a picture
     dropped: int | None = None  # detections that became no crop

@@ -38,7 +38,9 @@ def records(value: object) -> list[Mapping[str, Any]]:
 
 def from_record(record: Mapping[str, Any]) -> ReportData:
     """The part of the report that ``run.yaml`` alone decides."""
-    config = _mapping(record.get("config"))
+    config = dict(_mapping(record.get("config")))
+    if "clustering" in record:  # clustered again since the run, with other settings
+        config["cluster"] = _mapping(record.get("clustering"))
     wanted = _mapping(config.get("cluster")).get("clusters")
     if isinstance(wanted, list | tuple) and len(wanted) == 2:
         wanted = f"{wanted[0]}:{wanted[1]}"

@@ -30,7 +30,8 @@ def run_section(data: ReportData) -> str:
         wanted = f", looking for {data.wanted_clusters} clusters" if data.wanted_clusters else ""
         facts.append(("Strength", f"{data.strength:.3g}{wanted}"))
     if data.converged is not None:
-        facts.append(("Clustering", "converged" if data.converged else "stopped before it converged"))
+        state = "converged" if data.converged else "stopped before it converged"
+        facts.append(("Clustering", f"{data.method}, {state}" if data.method else state))
     if data.version:
         facts.append(("Version", data.version))
     listed = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)

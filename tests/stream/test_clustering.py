@@ -238,7 +238,7 @@ def test_table_says_how_it_was_made() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="finite"):
         cluster_embeddings(np.full((2, 2), np.nan, np.float32))
-    with pytest.raises(ValueError, match="tracks: expected 2 values, got 3"):
+    with pytest.raises(ValueError, match="tracks: expected 2 values"):
         cluster_embeddings(np.zeros((2, 2), np.float32), np.zeros(3, np.int64))
 
 
@@ -259,3 +259,68 @@ def test_the_function_is_at_hand_before_and_after_its_modules_are(tmp_path: Path
 
     with pytest.raises(WorkdirError):
         cluster(tmp_path / "nothing")
+
+
+def test_what_is_wrong_in_an_array_is_named_with_its_row() -> None:
+    x = np.ones((3, 2), np.float32)
+    boxes = np.zeros((3, 4), np.float32)
+    boxes[1, 2] = np.nan
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"boxes": boxes}, "boxes: expected finite numbers, got nan in row 1"),
+        ({"boxes": np.zeros((3, 3))}, "boxes: expected 3 values"),
+        ({"times": np.array([0, 1, np.inf])}, "times: expected finite numbers, got inf in row 2"),
+        ({"tracks": np.zeros((3, 1), np.int64)}, "tracks: expected 3 values"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            cluster_embeddings(x, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-7, 1e18, 1e30])
+def test_lengths_do_not_matter(factor: float) -> None:
+    episode = Episode(5, 200)
+    expected = episode.cluster()
+    episode.embeddings = (episode.embeddings * factor).astype(np.float32)
+    assert episode.cluster().labels.tolist() == expected.labels.tolist()
+
+
+@pytest.mark.parametrize("memory", [0.3, 1.0])
+def test_two_levels_take_points_that_are_equal(memory: float) -> None:
+    """Stills and slides: many tracks of one picture, in a row; they stand for one another."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.standard_normal((600, 8)), 10, axis=0).astype(np.float32)
+    found = cluster_embeddings(x, config=ClusterConfig(memory_mb=memory))
+    check(found, 6000)
+    assert found.method == "two-level"
+    assert (found.labels.reshape(600, 10) == found.labels[::10, None]).all()
+    same = cluster_embeddings(np.ones((6000, 4), np.float32), config=ClusterConfig(memory_mb=memory))
+    check(same, 6000)
+
+
+def test_everybody_for_himself_takes_no_memory() -> None:
+    x = np.random.default_rng(0).standard_normal((900, 8)).astype(np.float32)
+    for how in ({"strength": 1.0}, {"clusters": (900, 900)}):
+        found = cluster_embeddings(x, config=ClusterConfig(memory_mb=0.05, **how))
+        check(found, 900)
+        assert (len(found.exemplars), found.messages) == (900, ())
+
+
+def test_a_range_beyond_the_memory_says_what_to_raise() -> None:
+    x = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
+    found = cluster_embeddings(x, config=ClusterConfig(memory_mb=0.05, clusters=(800, 900)))
+    check(found, 1200)
+    assert "800:900 clusters were asked for" in found.messages[0]
+    assert "raise cluster.memory_mb" in found.messages[0]
+
+
+def test_two_who_cross_each_other_once_are_still_two() -> None:
+    """Boxes side by side in 20 frames and on each other in one; and a head in its body, loose once."""
+    frames = np.repeat(np.arange(21), 2)
+    tracks = np.tile([0, 1], 21)
+    x = np.tile(np.array([[1.0, 0.1], [1.0, 0.2]], np.float32), (21, 1))
+    apart, crossed = [[0, 0, 10, 10], [20, 0, 30, 10]], [[0, 0, 10, 10], [4, 0, 14, 10]]
+    config = ClusterConfig(strength=0.0001)
+    for common, once, clusters in ((apart, crossed, 2), (crossed, apart, 1)):
+        boxes = np.array([*common * 20, *once], np.float32)
+        found = cluster_embeddings(x, tracks, frames, boxes=boxes, config=config)
+        assert len(found.exemplars) == clusters

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from stream import Config, cluster, load_config, run
 from stream.batches import FrameBatch
@@ -115,6 +116,27 @@ def test_clustering_again_leaves_segments_alone(done: Path) -> None:
     assert 2 <= len(set(table.cluster)) <= 3
     assert times(done) == before
     assert len(set(cluster(done, strength=0.0).cluster)) == 1
+
+
+def test_single_settings_go_over_those_of_the_run(done: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(done, work)
+    record = yaml.safe_load((work / "run.yaml").read_text())
+    record["config"]["cluster"] |= {"clusters": [3, 4], "damping": 0.7}
+    (work / "run.yaml").write_text(yaml.safe_dump(record))
+
+    def asked() -> dict[str, object]:
+        return dict(yaml.safe_load((work / "run.yaml").read_text())["clustering"])
+
+    cluster(work, settings={"damping": 0.8})
+    assert (asked()["clusters"], asked()["damping"]) == ([3, 4], 0.8)
+    page = (work / "report.html").read_text()
+    assert "all pairs of tracks, converged" in page
+    assert "damping: 0.8" in page
+    cluster(work, settings={"strength": 0.3}, report=False)
+    assert (asked()["clusters"], asked()["strength"], asked()["damping"]) == (None, 0.3, 0.7)
+    with pytest.raises(ConfigError, match="give one of them"):
+        cluster(work, clusters=(2, 3), settings={"strength": 0.3})
 
 
 def test_run_takes_what_the_command_line_and_cluster_take(

@@ -11,7 +11,8 @@ from emulated_gpu import EmulatedDevice, build, compiler
 
 from kernels.affinity import AffinityResult, affinity_propagation, search_strength, strength_map
 from kernels.affinity import cuda as cuda_module
-from kernels.affinity.contract import check_problem, finish
+from kernels.affinity.contract import check_problem
+from kernels.affinity.finish import finish
 from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances
 
@@ -151,3 +152,12 @@ def test_the_device_takes_the_same_last_step(library: ctypes.CDLL) -> None:
             assert np.array_equal(ours.exemplars, theirs.exemplars)
             assert np.array_equal(ours.labels, theirs.labels)
             assert ours.net_similarity == pytest.approx(theirs.net_similarity, rel=1e-5)
+
+
+def test_where_all_that_is_allowed_is_zero_ties_are_broken() -> None:
+    for seed in range(20):
+        apart = np.triu(np.random.default_rng(seed).random((30, 30)) < 0.5, 1)
+        s = np.where(apart | apart.T, -np.inf, 0.0)
+        found = affinity_propagation(s, 0.0)
+        check_allowed(s, found)
+        assert found.converged

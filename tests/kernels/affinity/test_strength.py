@@ -113,6 +113,15 @@ def test_a_jump_over_the_range_is_told_with_both_sides() -> None:
     assert len(found.probes) <= 25
 
 
+def test_an_end_that_is_nearer_is_taken_where_nothing_converged() -> None:
+    """One iteration converges on nothing: 15 clusters and 1; all twenty need no run, and are nearer to 18."""
+    s = negative_squared_distances(np.random.default_rng(0).normal(size=(20, 2)))
+    found = search_strength(s, (18, 18), max_iter=1, max_probes=2)
+    assert not any(p.converged or abs(p.clusters - 18) <= 2 for p in found.probes)
+    assert len(found.result.exemplars) == 20
+    assert not found.in_range
+
+
 def test_probes_that_do_not_converge_tell_nothing() -> None:
     s = negative_squared_distances(groups(200, 10, 0.6))
     found = search_strength(s, (8, 12), max_iter=3, max_probes=6)
