@@ -126,7 +126,7 @@ def _splits(spec: dict[str, Any], about: Path, index: ImageIndex, problems: Prob
         for entry in value if isinstance(value, list) else [value]:
             if not isinstance(entry, str) or not entry:
                 continue
-            files = _split_files(entry, [base, folder], index)
+            files = _split_files(entry, [base, folder], index, problems)
             if not files:
                 problems.add("missing_image", about, key, f"no images at {entry}", f"{KEPT} without a split")
             for path in files:
@@ -135,21 +135,38 @@ def _splits(spec: dict[str, Any], about: Path, index: ImageIndex, problems: Prob
     return found
 
 
-def _split_files(entry: str, bases: list[Path], index: ImageIndex) -> list[Path]:
-    parts = [p for p in PurePosixPath(entry.replace("\\", "/")).parts if p not in ("..", ".")]
+def _split_files(entry: str, bases: list[Path], index: ImageIndex, problems: Problems) -> list[Path]:
+    parts = [p for p in PurePosixPath(entry.replace("\\", "/")).parts if p not in ("..", ".", "/")]
     # of "../train/images" and "/home/somebody/set/train/images", as much of the end as is here
     for start in range(len(parts)):
-        for base in bases:
-            path = base.joinpath(*[p for p in parts[start:] if p != "/"])
+        name = safe_name("/".join(parts[start:]))
+        for base in bases if name else ():
+            path = base / (name or "")
             if path.is_dir():
                 return [file for file in index.files if path in file.parents]
             if path.is_file() and path.suffix.lower() == ".txt":
-                try:
-                    lines = [line.strip() for line in read_text(path).splitlines()]
-                except Malformed:
-                    return []
-                return [f.path for line in lines if line for f in index.find(line, path.parent)[:1]]
+                return _listed_images(path, index, problems)
     return []
+
+
+def _listed_images(path: Path, index: ImageIndex, problems: Problems) -> list[Path]:
+    """The images of a list; lines that mean none or several are problems."""
+    try:
+        lines = read_text(path).splitlines()
+    except Malformed as error:
+        problems.add("malformed", path, "", str(error))
+        return []
+    images = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        found = index.find(line, path.parent) if line else []
+        if len(found) == 1:
+            images.append(found[0].path)
+        elif found:
+            several = ", ".join(file.name for file in found[:4])
+            problems.add("ambiguous_image", path, f"line {number}", f"{line} may be {several}")
+        elif line:
+            problems.add("missing_image", path, f"line {number}", f"{line}: no such image")
+    return images
 
 
 def _texts_of(file: ImageFile, root: Path) -> Iterator[Path]:

@@ -44,13 +44,18 @@ def read_voc(source: Path, options: ReadOptions, problems: Problems) -> RawDatas
     index = ImageIndex(_roots(root, options))
     splits = _splits(root, problems)
     known = _known(options.names or root / "classes.txt", problems)
-    images, named, told = [], [], Counter[str]()
+    images, named, told, listed = [], [], Counter[str](), set[str]()
     for file in files:
         image, labels = _read_file(file, index, options, problems, told)
         key = PurePosixPath(file.relative_to(root).with_suffix("").as_posix())
-        image.split = splits.get(str(key), splits.get(str(PurePosixPath(*key.parts[1:])), ""))
+        stems = (str(key), str(PurePosixPath(*key.parts[1:])))
+        image.split = next((splits[stem] for stem in stems if stem in splits), "")
+        listed.update(stems)
         images.append(image)
         named.append(labels)
+    for stem in sorted(set(splits) - listed):
+        path = root / "ImageSets" / "Main" / f"{splits[stem]}.txt"
+        problems.add("missing_image", path, "", f"{stem} is listed, but has no annotation")
     names = known or tuple(sorted({name for labels in named for name in labels}))
     for image, labels in zip(images, named, strict=True):
         _number(image, labels, names, problems)

@@ -284,6 +284,23 @@ def test_polygons_become_their_bounding_boxes(picture: Make, text: Make, tmp_pat
     assert only(problems, "outline").where == "line 1"
 
 
+def test_lists_of_images_that_are_not_there(picture: Make, text: Make, tmp_path: Path) -> None:
+    picture("a.png")
+    text("a.txt", "0 .5 .5 .5 .5\n")
+    text("train.txt", "a.png\n\ngone.png\n")
+    problems = Problems()
+    (image,) = read_labels(text("data.yaml", "train: train.txt\nval: none\nnames: [bunny]\n"), problems)
+    assert image.split == "train"
+    assert [(Path(p.file).name, p.where) for p in problems] == [("train.txt", "line 3"), ("data.yaml", "val")]
+    text("voc/Annotations/a.xml", voc(thing("bunny", 1, 1, 9, 9)))
+    picture("voc/JPEGImages/a.png")
+    listed = text("voc/ImageSets/Main/val.txt", "a\nb\n")
+    problems = Problems()
+    (image,) = read_labels(tmp_path / "voc", problems)
+    assert image.split == "val"
+    assert only(problems, "missing_image").file == str(listed)
+
+
 def test_six_decimals_that_pass_the_edge_are_the_edge(picture: Make, text: Make, tmp_path: Path) -> None:
     picture("a.png", 3000, 300)
     text("obj.names", "bunny\n")
