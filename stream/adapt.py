@@ -1,0 +1,263 @@
+"""Show adaptation of a work folder: an embedding of its own from its crops, without labels.
+
+The crops' pictures are read back out of the segment files, the network is trained on them for minutes (see
+:mod:`engines.train.adapt`), and the embeddings it gives go into files of their own (see
+:mod:`stream.embeddings`). Segment files are not touched. Where the label-free signal says that the new
+embeddings are no better, the old ones stay and the reason is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from engines.models import file_sha256, resolve
+from engines.runtime import EngineError
+from stream import embeddings
+from stream.batches import Array
+from stream.cluster_job import cluster_again, frame_numbers
+from stream.config import load_config
+from stream.errors import ConfigError, DependencyError
+from stream.progress import Progress, Quiet
+from stream.show_crops import different, distinct, squares
+from stream.store import SegmentInfo
+from stream.tables import CropTable
+from stream.workdir import WorkFolder
+
+if TYPE_CHECKING:
+    from engines.train.adapt import Adapted
+
+Start = Literal["default", "scratch"]
+
+MIN_CROPS = 300  # different pictures: with fewer the network learns these and not the show
+_MOST = 12_000  # pictures that are learned from, evenly over the folder: 150 MB
+
+
+@dataclass(frozen=True)
+class AdaptSummary:
+    """What an adaptation did. ``before`` and ``after`` are :class:`engines.train.adapt_signal.Signal`."""
+
+    out: str
+    kept: bool  # whether the adapted embeddings are used
+    reason: str
+    before: dict[str, float]
+    after: dict[str, float]
+    start: str
+    seed: int
+    minutes: float
+    steps: int
+    planned_steps: int
+    seconds: float
+    crops: int  # different pictures in the folder
+    learned_from: int  # of these
+    clusters: int  # in the end
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, and for the folder's record."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """A few lines for people."""
+        head = "Adapted" if self.kept else "Not adapted"
+        trained = f"{self.steps} steps over {self.learned_from} crops in {self.seconds:.0f} s"
+        page = Path(self.out) / "report.html"
+        return f"{head}: {self.reason}\n{trained}; {self.clusters} clusters. See {page}"
+
+
+def adapt(
+    out: str | Path,
+    *,
+    minutes: float = 3.0,
+    start: Start = "default",
+    seed: int = 0,
+    min_crops: int = MIN_CROPS,
+    progress: Progress | None = None,
+    report: bool = True,
+) -> AdaptSummary:
+    """Adapt the embedding of a work folder to its show, and cluster again with it. Names are taken over.
+
+    Args:
+        out: the work folder.
+        minutes: longest time to train. The number of steps follows from it and from the number of crops, so
+            that a seed gives the same weights; the clock only ends what takes longer.
+        start: "default", the weights that come with celstream, or "scratch".
+        seed: another seed is another order of the crops and other views of them.
+        min_crops: different pictures below which it is refused.
+        progress: told how far it is; nothing by default.
+        report: also write ``report.html`` again.
+
+    Raises:
+        ConfigError: too few crops, or a setting out of its range.
+        DependencyError: torch or onnx is not installed.
+        WorkdirError: no such work folder, in use, or damaged.
+    """
+    _needs_torch()
+    with WorkFolder.open(out, create=False) as folder:
+        return adapt_folder(
+            folder,
+            minutes=minutes,
+            start=start,
+            seed=seed,
+            min_crops=min_crops,
+            progress=progress,
+            report=report,
+        )
+
+
+def adapt_folder(
+    folder: WorkFolder,
+    *,
+    minutes: float = 3.0,
+    start: Start = "default",
+    seed: int = 0,
+    min_crops: int = MIN_CROPS,
+    progress: Progress | None = None,
+    report: bool = True,
+    cluster: bool = True,
+) -> AdaptSummary:
+    """Adapt an open work folder; arguments and errors as for :func:`adapt`.
+
+    ``cluster`` False leaves clustering, report and the record's number of clusters to the caller.
+    """
+    _needs_torch()
+    if not (np.isfinite(minutes) and minutes > 0):
+        raise ConfigError(f"minutes: expected more than 0, got {minutes}; 3 is usual")
+    began = time.perf_counter()
+    progress = progress or Quiet()
+    show = _Show.read(folder, min_crops)
+    progress.note(f"adapting to {len(show.rows)} crops for at most {minutes:g} minutes ...")
+    adapted = _train(show, start, minutes, seed, progress)
+    if adapted.kept:
+        _write(folder, show, adapted)
+    summary = AdaptSummary(
+        out=str(folder.path),
+        kept=adapted.kept,
+        reason=adapted.reason,
+        before=adapted.before.as_dict(),
+        after=adapted.after.as_dict(),
+        start=start,
+        seed=seed,
+        minutes=minutes,
+        steps=adapted.steps,
+        planned_steps=adapted.planned_steps,
+        seconds=round(time.perf_counter() - began, 2),
+        crops=len(show.rows),
+        learned_from=len(show.chosen),
+        clusters=int(folder.read_run().get("clusters") or 0),
+    )
+    return _finish(folder, summary, report=report, cluster=cluster)
+
+
+@dataclass(frozen=True)
+class _Show:
+    """What is known of the crops of a folder. ``rows`` (N,) are those of different pictures in ``crops``."""
+
+    folder: WorkFolder
+    infos: list[SegmentInfo]
+    crops: CropTable
+    rows: Array
+    of_row: Array  # (M,) position in ``rows`` of every crop's picture
+    chosen: Array  # (K,) positions in ``rows`` that are learned from
+
+    @classmethod
+    def read(cls, folder: WorkFolder, min_crops: int) -> _Show:
+        infos = folder.segments()
+        crops = folder.crops()
+        pictures = distinct(crops)
+        count = len(pictures)
+        if count < max(min_crops, 2):
+            raise ConfigError(
+                f"{folder.path}: expected at least {max(min_crops, 2)} different crops to adapt to, found"
+                f" {count}; run with a smaller --interval or on more of the show, or lower --min-crops"
+            )
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.int64))
+        return cls(folder, infos, crops, pictures.rows, pictures.of_row, chosen)
+
+    def squares(self, rows: Array) -> Iterator[Array]:
+        """The embedder's pictures of these rows of ``crops``, in parts."""
+        from engines.train.views import SIDE
+
+        yield from squares(self.folder, self.crops.crop_id[rows], SIDE, "pad")
+
+
+def _train(show: _Show, start: Start, minutes: float, seed: int, progress: Progress) -> Adapted:
+    from engines.train.adapt import adapt as train
+
+    rows = show.rows[show.chosen]
+    crops = show.crops
+    assert crops.embeddings is not None
+    tracks = crops.unique_tracks()[rows]
+    couples = different(frame_numbers(crops)[rows], tracks, crops.boxes[rows])
+
+    def told(step: int, steps: int, value: float | None) -> None:
+        if value is not None:
+            progress.note(f"adapting: step {step} of {steps}, signal {value:.4f}")
+
+    try:
+        return train(
+            np.concatenate(list(show.squares(rows))),
+            tracks,
+            couples,
+            crops.embeddings[rows],
+            start=resolve("default", "embedder").path if start == "default" else None,
+            seconds=60 * minutes,
+            seed=seed,
+            progress=told,
+        )
+    except EngineError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _write(folder: WorkFolder, show: _Show, adapted: Adapted) -> None:
+    """The adapted embeddings of every crop, and the network, as files of their own."""
+    with TemporaryDirectory(prefix="celstream-") as place:
+        model = Path(place) / embeddings.MODEL
+        adapted.export(model)
+        about = {"model": file_sha256(model), "steps": adapted.steps, "after": adapted.after.as_dict()}
+        embeddings.write(folder.path, _parts(show, adapted), model, about)
+
+
+def _parts(show: _Show, adapted: Adapted) -> Iterator[tuple[SegmentInfo, Array, Array]]:
+    """Segment by segment: the ids of its crops, and their new embeddings."""
+    ends = np.cumsum([info.crops for info in show.infos])
+    for info, end in zip(show.infos, ends.tolist(), strict=True):
+        if info.crops:
+            part = slice(end - info.crops, end)
+            pictures, own = np.unique(show.of_row[part], return_inverse=True)
+            vectors = np.concatenate([adapted.embed(x) for x in show.squares(show.rows[pictures])])
+            yield info, show.crops.crop_id[part], vectors[own.reshape(-1)]
+
+
+def _finish(folder: WorkFolder, summary: AdaptSummary, *, report: bool, cluster: bool) -> AdaptSummary:
+    """Note what was done in the folder's record, and cluster again where there are new embeddings."""
+    record = folder.read_run()
+    about = {key: value for key, value in summary.as_json().items() if key not in ("out", "clusters")}
+    folder.write_run(record | {"adaptation": about})
+    if not cluster:
+        return summary
+    if summary.kept:
+        asked = record.get("clustering") or (record.get("config") or {}).get("cluster", {})
+        settings = load_config(values={"cluster": asked}).cluster
+        table = cluster_again(folder, settings, report=report)
+        return replace(summary, clusters=int(table.meta["clusters"]))
+    if report:
+        from stream.report import write_report
+
+        write_report(folder)
+    return summary
+
+
+def _needs_torch() -> None:
+    """Raises DependencyError where what training needs is not installed."""
+    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"show adaptation needs {', '.join(missing)}, not installed here: pip install 'celstream[train]'"
+        )
