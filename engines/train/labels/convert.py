@@ -24,7 +24,7 @@ from engines.train.labels.dataset import LabelledDataset, LabelledImage
 from engines.train.labels.frames import read_frames
 from engines.train.labels.images import IMAGE_SUFFIXES, same_name, walk
 from engines.train.labels.output import output_folder
-from engines.train.labels.problems import Problems
+from engines.train.labels.problems import NOT_CARRIED, Problems
 from engines.train.labels.split import split
 from engines.train.labels.table import csv_file, read_table, write_table
 from engines.train.labels.voc import read_voc, write_voc
@@ -199,6 +199,7 @@ def convert(
     about = {"format": to, "source": str(path.resolve()), "images": len(dataset), "boxes": dataset.boxes}
     with output_folder(Path(out), sources, about) as folder:
         _write(dataset, to, folder, problems, voc_fractions)
+        _tell_lost(dataset, to, problems)
         _place_images(dataset, folder / ("JPEGImages" if to == "voc" else "images"), copy)
         if len(problems):
             lines = (json.dumps(problem) + "\n" for problem in problems.as_json())
@@ -211,6 +212,16 @@ def _write(dataset: LabelledDataset, to: Form, folder: Path, problems: Problems,
         write_voc(dataset, folder, problems, fractions=voc_fractions)
     else:
         {"darknet": write_darknet, "coco": write_coco, "csv": write_table}[to](dataset, folder, problems)
+
+
+def _tell_lost(dataset: LabelledDataset, to: Form, problems: Problems) -> None:
+    """List what the format has no place for, besides what its writer tells of the boxes."""
+    videos = sum(bool(image.video) for image in dataset)
+    if videos and to in ("darknet", "voc"):
+        detail = f"the videos and times that {videos} images are of, but for their names"
+        problems.add("not_carried", to, "", detail, NOT_CARRIED)
+    if to == "csv" and any(image.split for image in dataset):
+        problems.add("not_carried", to, "", "which images are for training and validation", NOT_CARRIED)
 
 
 def _summary(form: str, dataset: LabelledDataset, problems: Problems, out: Path | None) -> Conversion:

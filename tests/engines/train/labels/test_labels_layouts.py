@@ -277,6 +277,9 @@ def test_frames_of_one_video_in_both_parts_are_told(episode: Episode, tmp_path: 
     assert done.splits == {"train": 3, "val": 2}
     (problem,) = done.problems.of("leaking_split")
     assert problem.file == episode.video.name
+    for to in ("voc", "csv"):
+        lost = convert(tmp_path / "out", to, tmp_path / to).problems.of("not_carried")  # type: ignore[arg-type]
+        assert [p.file for p in lost if p.file == to] == [to]
 
 
 @pytest.mark.shared

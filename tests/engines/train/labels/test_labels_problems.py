@@ -101,6 +101,7 @@ def test_darknet_lines_are_listed(
         (box(1, 2, None, 4), "malformed", "bbox"),
         (box(1, 2, float("nan"), 4), "malformed", "bbox"),
         (box(1, 2, 1e999, 4), "malformed", "bbox"),
+        (box(1, 2, 10**400, 4), "malformed", "bbox"),
         (box(1, 2, 3, 4, bbox=[1, 2]), "malformed", "bbox"),
         (box(1, 2, 3, 4, category_id=6), "unknown_class", "category 6"),
         (box(1, 2, 3, 4, category_id=None), "malformed", "category_id"),
