@@ -5,13 +5,14 @@
   answer is the dense one (:mod:`kernels.affinity.sparse`).
 - **two-level**: where even that does not fit, affinity propagation inside stretches of time first, and one
   of the other two over the stretches' exemplars, each weighted by what it stands for. These are thinned
-  again until they fit. Memory is what the budget says; time grows with the number of points.
+  again until they fit. Then every cluster's exemplar is picked anew among all its points, for as long as that
+  moves points (k-medoids). Memory is what the budget says; time grows with the number of points.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,7 @@ _STRETCH = 1000  # points clustered at once on the first of two levels
 _KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
 _ROWS = 4096  # points compared with the exemplars at once
 _MOST_BYTES = 32 << 20
+_ROUNDS = 10  # of picking exemplars anew; most settle in five
 _APPROACH = 2.0  # times the clusters wanted, from where they are come down to
 
 
@@ -104,7 +106,7 @@ def find_exemplars(
     if low >= total:  # everybody for himself takes no matrices
         return _singletons(points, weights, config)
     budget = memory_budget(config)
-    levels = 1
+    levels, all_weights = 1, weights
     while (way := _way(len(order), low, budget)) is None:
         order, weights = _thinned(points, weights, order, budget, low, config)
         levels += 1
@@ -118,7 +120,37 @@ def find_exemplars(
         count = neighbours_for(len(order), low)
         problem = SparseProblem(chosen, weights[order], nearest_neighbours(chosen, count))
         found = _among_neighbours(problem, total, (low, high), config)
-    return _found(found, order, config, way if levels == 1 else "two-level")
+    answer = _found(found, order, config, way if levels == 1 else "two-level")
+    if levels > 1:
+        return replace(answer, exemplars=_repicked(points, all_weights, answer.exemplars))
+    return answer
+
+
+def _repicked(points: Floats, weights: Floats, exemplars: Ints) -> Ints:
+    """Exemplars of the same number, each the best of its cluster, for as long as that moves points.
+
+    The best one to -w_i ||x_i - x_k||^2 is the point nearest to the weighted mean of the cluster.
+    """
+    for _ in range(_ROUNDS):
+        labels = nearest_exemplar(points, points[exemplars])
+        labels[exemplars] = np.arange(len(exemplars))
+        means = np.zeros((len(exemplars), points.shape[1]))
+        for part in _parts(len(points)):
+            np.add.at(means, labels[part], points[part] * weights[part, None])
+        means /= np.bincount(labels, weights)[:, None]
+        away = np.empty(len(points))
+        for part in _parts(len(points)):
+            away[part] = ((points[part] - means[labels[part]]) ** 2).sum(axis=1)
+        order = np.lexsort((away, labels))
+        better = order[np.searchsorted(labels[order], np.arange(len(exemplars)))]
+        if np.array_equal(better, exemplars):
+            break
+        exemplars = better
+    return np.sort(exemplars)
+
+
+def _parts(n: int) -> list[slice]:
+    return [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
 
 
 def _singletons(points: Floats, weights: Floats, config: ClusterConfig) -> Found:
@@ -257,7 +289,6 @@ def _choose(
 def nearest_exemplar(points: Floats, exemplars: Floats) -> Ints:
     """(N,) position of every point's most similar exemplar."""
     parts = [
-        negative_squared_distances(points[start : start + _ROWS], exemplars).argmax(axis=1)
-        for start in range(0, len(points), _ROWS)
+        negative_squared_distances(points[part], exemplars).argmax(axis=1) for part in _parts(len(points))
     ]
     return np.concatenate(parts).astype(np.int64)

@@ -12,6 +12,7 @@ from stream.clustering import Clustering, cluster_embeddings, match_names
 from stream.config import ClusterConfig
 from stream.errors import WorkdirError
 from stream.evaluate import ami, clusters_per_identity, purity
+from stream.exemplars import find_exemplars, nearest_exemplar
 from stream.rivals import covered
 
 
@@ -183,6 +184,21 @@ def test_neighbours_agree_with_all_pairs(how: dict[str, object]) -> None:
     check(near, 2400)
     assert ami(dense.labels, near.labels.astype(str)) >= 0.95
     assert near.strength == pytest.approx(dense.strength, rel=0.02)
+
+
+def test_the_exemplars_of_two_levels_are_the_best_of_their_clusters() -> None:
+    """No other point of a cluster is nearer to all of it, whatever stretch it came from."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((1500, 6)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    weights = rng.integers(1, 5, 1500).astype(np.float32)
+    found = find_exemplars(x, weights, np.arange(1500), ClusterConfig(memory_mb=0.3, clusters=(30, 30)))
+    assert found.method == "two-level"
+    labels = nearest_exemplar(x, x[found.exemplars])
+    for k, exemplar in enumerate(found.exemplars):
+        members = np.flatnonzero(labels == k)
+        cost = (weights[members, None] * ((x[members, None] - x[members]) ** 2).sum(-1)).sum(axis=0)
+        assert members[cost.argmin()] == exemplar
 
 
 def test_memory_does_not_grow_with_the_square_of_the_points() -> None:
