@@ -116,7 +116,7 @@ class ClusterConfig(_Strict):
     convergence_iter: int = Field(20, ge=1)
     """Iterations that the exemplars must hold still. Raising it is surer and slower."""
     memory_mb: float | None = Field(None, gt=0)
-    """Memory for the matrices of the clustering, in MiB. None: half of what is free, 32 at most, so that a
+    """Memory for the matrices of the clustering, in MiB. None: half of what is free, 96 at most, so that a
     long film takes no more than a short one. Raising it clusters more points at once in place of in two
     levels, which is more exact and takes longer."""
     min_size: int = Field(1, ge=1)

@@ -39,7 +39,7 @@ Method = Literal["dense", "neighbours", "two-level"]
 _STRETCH = 1000  # points clustered at once on the first of two levels
 _KEEP = 0.25  # of a stretch's points that become its exemplars, at least where there is room
 _ROWS = 4096  # points compared with the exemplars at once
-_MOST_BYTES = 32 << 20
+_MOST_BYTES = 96 << 20
 _ROUNDS = 10  # of picking exemplars anew; most settle in five
 _APPROACH = 2.0  # times the clusters wanted, from where they are come down to
 
@@ -61,8 +61,9 @@ class Found:
 def memory_budget(config: ClusterConfig) -> int:
     """Bytes that the matrices of a clustering may take: what the config says, or half of what is free.
 
-    Half of what is free, up to 32 MiB: a film of ten hours is to take no more memory than one of one hour.
-    Above some 3,500 tracks that means two levels, whose clusters are others than those of all pairs; who
+    Half of what is free, up to 96 MiB: what streaming took before, so that a film of ten hours takes no more
+    memory than one of one hour.
+    Above some 7,500 tracks that means two levels, whose clusters are others than those of all pairs; who
     wants these gives more.
     """
     if config.memory_mb is not None:
