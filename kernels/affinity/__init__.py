@@ -50,7 +50,9 @@ def affinity_propagation(
     Ties (equal similarities, duplicate points) are broken by a seeded perturbation of the preferences, by
     less than the data are exact to (8e-6 of their size in float32, 1e-9 in float64). Where all similarities
     and preferences are equal the answer is one cluster, or N when the preference is larger. Oscillation is
-    answered by raising the damping.
+    answered by raising the damping. Where scikit-learn converges, at the same damping and preference, the
+    exemplars are its own, but for swinging problems at damping 0.5 (13 of 188 random ones, mostly with a
+    better net similarity here) and near ties.
 
     Args:
         similarity: (N, N) float32 or float64, larger is more alike, symmetric or not; other real types
@@ -61,12 +63,13 @@ def affinity_propagation(
         preference: one number or (N,): how good an exemplar a point is from the start, in the unit of the
             similarity. Raising it gives more clusters. See :func:`preference_range`.
         damping: 0.5 <= damping < 1. Raising it is slower and oscillates less.
-        max_iter: iterations at most. Raising it lets hard cases converge: of 3,000 random problems 93 %
-            converge within 200 iterations, 97.7 % within 400 and 99.97 % within 1,000, the default (R
-            apcluster's; scikit-learn's is 200).
+        max_iter: iterations at most. Raising it lets hard cases converge: of 3,000 random problems, a
+            quarter of them plain noise, 79 % converge within 200 iterations, 95.8 % within 400 and 99.6 %
+            within 1,000, the default (R apcluster's; scikit-learn's is 200).
         convergence_iter: iterations that the exemplars must hold still. Raising it is surer and slower.
         warm_start: messages to go on from, of the same shape and dtype, say those of the last run at another
-            preference; they are not changed.
+            preference; they are not changed. The answer may be another one than from nothing, as a rule a
+            better one.
         seed: of the perturbation, a whole number of at least 0.
         device: "cpu" (numba, all cores), "cuda" (the current NVIDIA GPU, through CuPy on its current
             stream; see :mod:`kernels.affinity.cuda`) or "reference" (NumPy). None: where the similarity is,

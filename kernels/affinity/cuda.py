@@ -252,7 +252,7 @@ class Solver:
         """One run; exemplars and labels are NumPy arrays. See :func:`affinity_propagation`.
 
         Args beyond it:
-            go_on: start from the last run's messages, if there was one.
+            go_on: start from the last run's messages, if there was one; a ``warm_start`` goes before it.
         """
         solution = self.matrix.settle(preference, damping, max_iter, convergence_iter, warm_start, self.seed)
         known = solution.trivial()
