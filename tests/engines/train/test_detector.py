@@ -121,7 +121,7 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
     meta = session.get_modelmeta().custom_metadata_map
     assert ast.literal_eval(meta["names"]) == {0: "character", 1: "face"}
     assert meta["stride"] == "32"
-    assert ast.literal_eval(meta["imgsz"]) == [256, 416]
+    assert ast.literal_eval(meta["imgsz"]) == [192, 320]
     for shape in ((1, 3, 32, 32), (5, 3, 160, 96)):
         images = torch.rand(*shape)
         got = session.run(None, {"images": images.numpy()})[0]
