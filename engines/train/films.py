@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-HEIGHT, WIDTH = 256, 416  # the largest stored picture, a third more than the detector works at: to look closer
+HEIGHT, WIDTH = 256, 416  # the largest stored picture; the detector works at less, and looks closer here
 LOOK_HEIGHT, LOOK_WIDTH = 192, 320  # motion is analysed in smaller ones
 CUT = 0.10  # mean change of 24x40 thumbnails, 0..1, that starts a new shot
 WINDOW = 11  # frames compared, about 2.5 s

@@ -23,9 +23,10 @@ def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models"]
-)
+COMMANDS = ("run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models", "labels")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
     answer = celstream(command, "--help")
     assert answer.returncode == 0
