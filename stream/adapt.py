@@ -75,6 +75,7 @@ def adapt(
     out: str | Path,
     *,
     minutes: float = 3.0,
+    steps: int | None = None,
     start: Start = "default",
     seed: int = 0,
     min_crops: int = MIN_CROPS,
@@ -85,8 +86,9 @@ def adapt(
 
     Args:
         out: the work folder.
-        minutes: longest time to train. The number of steps follows from it and from the number of crops, so
+        minutes: longest time to train. The number of steps follows from it, so
             that a seed gives the same weights; the clock only ends what takes longer.
+        steps: in place of those that ``minutes`` stand for, which then are the clock alone.
         start: "default", the weights that come with celstream, or "scratch".
         seed: another seed is another order of the crops and other views of them.
         min_crops: different pictures below which it is refused.
@@ -103,6 +105,7 @@ def adapt(
         return adapt_folder(
             folder,
             minutes=minutes,
+            steps=steps,
             start=start,
             seed=seed,
             min_crops=min_crops,
@@ -115,6 +118,7 @@ def adapt_folder(
     folder: WorkFolder,
     *,
     minutes: float = 3.0,
+    steps: int | None = None,
     start: Start = "default",
     seed: int = 0,
     min_crops: int = MIN_CROPS,
@@ -133,7 +137,7 @@ def adapt_folder(
     progress = progress or Quiet()
     show = _Show.read(folder, min_crops)
     progress.note(f"adapting to {len(show.rows)} crops for at most {minutes:g} minutes ...")
-    adapted = _train(show, start, minutes, seed, progress)
+    adapted = _train(show, start, 60 * minutes, steps, seed, progress)
     if adapted.kept:
         _write(folder, show, adapted)
     summary = AdaptSummary(
@@ -187,7 +191,9 @@ class _Show:
         yield from squares(self.folder, self.crops.crop_id[rows], SIDE, "pad")
 
 
-def _train(show: _Show, start: Start, minutes: float, seed: int, progress: Progress) -> Adapted:
+def _train(
+    show: _Show, start: Start, seconds: float, steps: int | None, seed: int, progress: Progress
+) -> Adapted:
     from engines.train.adapt import adapt as train
 
     rows = show.rows[show.chosen]
@@ -207,7 +213,8 @@ def _train(show: _Show, start: Start, minutes: float, seed: int, progress: Progr
             couples,
             crops.embeddings[rows],
             start=resolve("default", "embedder").path if start == "default" else None,
-            seconds=60 * minutes,
+            seconds=seconds,
+            steps=steps,
             seed=seed,
             progress=told,
         )

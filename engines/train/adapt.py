@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from engines.nets.densenet import densenet_small
 from engines.runtime.base import EngineError
-from engines.train.adapt_signal import Judge, Signal
+from engines.train.adapt_signal import FEWEST, Judge, Signal
 from engines.train.adapt_start import read_embedder, recalibrated
 from engines.train.adapt_views import CropAugmentation, CropViews, PairSampler, pixels
 from engines.train.batches import apart, vicreg
@@ -35,6 +35,7 @@ from engines.train.embedder import Embedder, embed, export
 from engines.train.views import SIDE, normalize
 
 Told = Callable[[int, int, float | None], None]  # step, steps, the signal's score where it was looked at
+Watch = Callable[[int, Embedder, Signal], None]  # step, the network there, what it measured
 
 _PER_SECOND = 3.0  # steps that a second of the budget stands for: about what one busy core does
 _CALIBRATED = 512  # crops that a network's normalizations take their statistics from
@@ -92,9 +93,11 @@ def adapt(
     *,
     start: Path | None,
     seconds: float = 180.0,
+    steps: int | None = None,
     seed: int = 0,
     recipe: AdaptRecipe | None = None,
     progress: Told | None = None,
+    watch: Watch | None = None,
     threads: int | None = None,
 ) -> Adapted:
     """Train an embedder on a show's crops. The same input, seed and number of threads give the same weights.
@@ -109,8 +112,10 @@ def adapt(
         before: (M, D) the embeddings to do better than.
         start: the default embedder's ONNX file; None starts from random weights.
         seconds: budget of the training. Raising it learns more of a large show.
+        steps: in place of those that ``seconds`` stand for, which then is the clock alone.
         seed: of the order of crops, of views and of random weights.
         progress: told every step, and the score when it is measured.
+        watch: given the network at every look, not to be kept or changed.
         threads: of torch; None leaves them as they are.
 
     Raises:
@@ -119,15 +124,17 @@ def adapt(
     """
     recipe = recipe or AdaptRecipe()
     crops, tracks, couples = _checked(crops, tracks, couples, before)
-    steps = planned_steps(seconds)
+    steps = planned_steps(seconds) if steps is None else steps
     epoch = math.ceil(len(crops) / (2 * recipe.pairs))
     if steps < epoch:
         raise EngineError(
-            f"a budget of {seconds:g} s: expected at least {epoch / _PER_SECOND:.0f} s, which is once over"
+            f"a budget of {seconds:g} s: expected at least {epoch / _PER_SECOND:.1f} s, which is once over"
             f" {len(crops)} crops; give more minutes"
         )
     with _settled(seed, threads):
-        return _Course(crops, tracks, couples, before, start, steps, seconds, seed, recipe).run(progress)
+        return _Course(crops, tracks, couples, before, start, steps, seconds, seed, recipe).run(
+            progress, watch
+        )
 
 
 def planned_steps(seconds: float) -> int:
@@ -182,6 +189,8 @@ class _Course:
         else:
             self.rate, first = recipe.rate, recalibrated(read_embedder(start), self.sample)
         self.learner = _Learner(first).to(memory_format=torch.channels_last).train()
+        # trained weights keep the statistics they work with: by those of a batch they are another network
+        self.learner.embedder.train(start is None)
         self.averaged = copy.deepcopy(self.learner.embedder).eval()
         self.optimizer = torch.optim.AdamW(
             self.learner.parameters(), self.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
@@ -190,7 +199,7 @@ class _Course:
         self.sampler = PairSampler(tracks, couples, self.judge.held, recipe.pairs)
         self.step = 0
 
-    def run(self, progress: Told | None) -> Adapted:
+    def run(self, progress: Told | None, watch: Watch | None) -> Adapted:
         began = time.monotonic()
         told = progress or (lambda step, steps, score: None)
         before = self.judge.measure(self.before[self.judge.rows])
@@ -208,7 +217,9 @@ class _Course:
             found = self.judge.measure(embed_crops(self._centred(), self.crops[self.judge.rows]))
             history.append((self.step, found))
             told(self.step, self.steps, found.score)
-            if found.score > best.score:
+            if watch is not None:
+                watch(self.step, self.averaged, found)
+            if found.score > best.score and found.beats(before):
                 best, taken, since = found, self.step, 0
                 weights = copy.deepcopy(self.averaged.state_dict())
             else:
@@ -242,7 +253,7 @@ class _Course:
             loss = loss + self.recipe.apart_weight * apart(functional.normalize(embedding[: 4 * couples]))
         if not bool(torch.isfinite(loss)):
             raise EngineError(
-                f"adaptation, step {self.step + 1}: expected a finite loss, found {float(loss)}; the old"
+                f"adaptation, step {self.step + 1}: expected a finite loss, found {loss.item()}; the old"
                 " embeddings stay; try another seed"
             )
         share = self.step / self.steps
@@ -278,13 +289,23 @@ def _reason(before: Signal, best: Signal, history: list[tuple[int, Signal]]) -> 
     """Why the new weights are taken or not, for people."""
     if best is not before:
         return f"the signal rose from {before.score:.4f} to {best.score:.4f}"
-    reached = max((found.score for _, found in history), default=float("nan"))
-    if reached != reached or before.score != before.score:
+    if not before.rivals:
         return (
-            "no track of two crops and no frame of two boxes to measure by, so the old embeddings stay;"
-            " look closer with a smaller --interval"
+            "no frame of two boxes to measure by, so the old embeddings stay; look closer with a smaller"
+            " --interval"
         )
-    return f"the signal was {before.score:.4f} and reached only {reached:.4f}; the old embeddings stay"
+    if not history:
+        return "the time was up before the first look, so the old embeddings stay; give more minutes"
+    if len(before.each) < FEWEST:
+        return (
+            f"only {len(before.each)} tracks that share a frame with another one to measure by, expected"
+            f" {FEWEST}, so the old embeddings stay; look closer with a smaller --interval"
+        )
+    reached = max(found.score for _, found in history)
+    return (
+        f"the signal was {before.score:.4f} and reached {reached:.4f}, which is no more than by chance,"
+        " so the old embeddings stay"
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ it goes with purity is measured by ``bench/adapt.py``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from engines.train.figures import unit
 
 NEAREST = 5  # other tracks that ought to be nearer than rivals
 SOFTNESS = 0.2  # cosine; raising it counts clear cases more, lowering it only those that are on the edge
+FEWEST = 8  # tracks with rivals from which a difference of two scores means something
+_HELD = 16
 _TRACKS = 500  # measured at most, two crops of each: a look at a large show is to take seconds
 
 
@@ -31,16 +33,29 @@ class Signal:
             NaN without rivals or tracks of two crops.
         confusion: share of the rivals, 0..1, that are nearer than the fifth nearest other track; 0 is best.
         rivals: pairs of tracks it rests on.
+        each: (T,) the score of every track with rivals; ``score`` is their mean.
     """
 
     score: float
     verification: float
     confusion: float
     rivals: int
+    each: np.ndarray = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, float]:
         """Plain values, for records; what is not known is left out."""
-        return {name: round(value, 5) for name, value in asdict(self).items() if value == value}
+        names = ("score", "verification", "confusion", "rivals")
+        return {n: round(getattr(self, n), 5) for n in names if getattr(self, n) == getattr(self, n)}
+
+    def beats(self, other: Signal) -> bool:
+        """Whether the score is above another's by more than chance, both measured by one judge.
+
+        By more than one standard error of the mean of the tracks' differences, over 8 tracks or more.
+        """
+        gain = self.each - other.each
+        if len(gain) < FEWEST:
+            return False
+        return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 class Judge:
@@ -53,17 +68,20 @@ class Judge:
     Args:
         tracks: (M,) int64 from 0.
         couples: (P, 2) int64, crops that are different characters.
-        held_out: share of the tracks. 0 holds none out, and all tracks measure.
+        held_out: share of the tracks that have rivals; 16 at least, where these are not more than half. 0
+            holds none out, and all tracks measure.
         seed: which tracks.
     """
 
     def __init__(self, tracks: np.ndarray, couples: np.ndarray, held_out: float, seed: int) -> None:
         count = int(tracks.max()) + 1
         rng = np.random.default_rng([seed, count])
-        held = np.zeros(count, bool)
-        held[rng.permutation(count)[: round(held_out * count)]] = True
-        self.held = held[tracks]
         pairs = np.unique(np.sort(tracks[couples], axis=1), axis=0)
+        known = np.unique(pairs)  # the tracks that have rivals: others measure nothing
+        share = max(round(held_out * len(known)), min(_HELD, len(known) // 2)) if held_out else 0
+        held = np.zeros(count, bool)
+        held[rng.permutation(known)[:share]] = True
+        self.held = held[tracks]
         if held.any():
             pairs = pairs[held[pairs].any(1)]
         chosen = np.unique(_first(pairs, held, rng.permutation(count)))
@@ -80,7 +98,7 @@ class Judge:
     def measure(self, x: np.ndarray) -> Signal:
         """The signal of the embeddings (K, D) of the crops ``rows``; lengths do not matter."""
         if not len(self._pairs):
-            return Signal(float("nan"), float("nan"), float("nan"), 0)
+            return Signal(float("nan"), float("nan"), float("nan"), 0, np.empty(0))
         first, last = (unit(np.asarray(x, np.float64))[self._ends[:, side]] for side in (0, 1))
         mean = (first + last).mean(0) / 2  # of the show: what all its pictures have in common
         first, last = unit(first - mean), unit(last - mean)
@@ -97,8 +115,12 @@ class Judge:
         moved = (self._ends[:, 0] != self._ends[:, 1]) & self._measured
         alike = np.einsum("nd,nd->n", first, last)[moved]
         verified = (alike[:, None] > cosine[None]).mean() if len(alike) else float("nan")
+        chance = -np.logaddexp(0, -margin)
+        known, which = np.unique(rows, return_inverse=True)
+        each = np.bincount(which, chance) / np.bincount(which, minlength=len(known))
         return Signal(
-            score=float(-np.logaddexp(0, -margin).mean()),
+            score=float(each.mean()),
+            each=each,
             verification=float(verified),
             confusion=float((cosine > near[rows, -1]).mean()),
             rivals=len(self._pairs),
