@@ -20,6 +20,7 @@ import typer
 from stream.adapt_command import adapt
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 from stream.labels_command import labels_app
+from stream.train_command import train_app
 
 app = typer.Typer(
     name="celstream",
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(labels_app, name="labels")
+app.add_typer(train_app, name="train")
 
 Workdir = Annotated[Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]
