@@ -33,7 +33,8 @@ def canvas_of(height: int, width: int, imgsz: tuple[int, int], longest: float = 
     """(height, width) of the input for a frame of this size, as the pipeline has it.
 
     A square ``imgsz`` of the network gives the longer side; another one the number of pixels, or the very
-    shape where the frame fills nearly all of it. Frames are taken to be at most ``longest`` times as long as wide.
+    shape where the frame fills nearly all of it. Frames are taken to be at most ``longest`` times as long as
+    they are wide.
     """
     ratio = min(max(width / height, 1 / longest), longest)
     tall, wide = imgsz

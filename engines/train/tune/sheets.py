@@ -110,7 +110,8 @@ def _drawn(
     for box, label, score, hit in rows:
         colour = BLUE if hit else RED
         draw.rectangle(tuple(box.tolist()), outline=colour, width=2)
-        _write(draw, box, f"{class_names[label]} {score:.2f}", colour, font)
+        low = np.array([box[0], box[3] - 16])  # at the bottom: at the top are those missed
+        _write(draw, low, f"{class_names[label]} {score:.2f}", colour, font)
     return tile
 
 
