@@ -8,6 +8,8 @@ embeddings are no better, the old ones stay and the reason is told.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -246,6 +248,7 @@ def _finish(folder: WorkFolder, summary: AdaptSummary, *, report: bool, cluster:
     """Note what was done in the folder's record, and cluster again where there are new embeddings."""
     record = folder.read_run()
     about = {key: value for key, value in summary.as_json().items() if key not in ("out", "clusters")}
+    about["segments"] = _segments_mark(folder)
     folder.write_run(record | {"adaptation": about})
     if not cluster:
         return summary
@@ -259,6 +262,18 @@ def _finish(folder: WorkFolder, summary: AdaptSummary, *, report: bool, cluster:
 
         write_report(folder)
     return summary
+
+
+def is_adapted(folder: WorkFolder) -> bool:
+    """Whether the last adaptation of the folder, kept or not, was to the segments that it holds now."""
+    about = folder.read_run().get("adaptation")
+    return isinstance(about, dict) and about.get("segments") == _segments_mark(folder)
+
+
+def _segments_mark(folder: WorkFolder) -> str:
+    """Short identity of the segments with crops and what their rows follow from."""
+    marks = json.dumps(embeddings.segment_marks(folder.segments()), sort_keys=True)
+    return hashlib.sha256(marks.encode()).hexdigest()[:16]
 
 
 def _needs_torch() -> None:

@@ -40,7 +40,7 @@ Watch = Callable[[int, Embedder, Signal], None]  # step, the network there, what
 _PER_SECOND = 3.0  # steps that a second of the budget stands for: about what one busy core does
 _CALIBRATED = 512  # crops that a network's normalizations take their statistics from
 _EMBEDDED = 256  # crops embedded at once
-_STOPPED = 4  # looks without a better one after which it ends
+_STOPPED = 3  # looks without a better one after which it ends
 
 
 @dataclass(frozen=True)

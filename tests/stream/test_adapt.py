@@ -15,7 +15,7 @@ import pytest
 import tiny_nets
 
 from stream import cluster, load_config, run
-from stream.adapt import AdaptSummary, adapt
+from stream.adapt import AdaptSummary, adapt, is_adapted
 from stream.cartoon.write import Episode, render_episode
 from stream.embeddings import ADAPTED, find, matching
 from stream.errors import ConfigError, WorkdirError
@@ -153,6 +153,8 @@ def test_segments_that_come_in_later_put_it_out_of_use_with_a_word(made: Path, a
     settings = json.loads((made / "settings.json").read_text()) | {"boxes": str(made / "more_boxes.csv")}
     run(more, adapted, load_config(values=settings), report=False)
     table = cluster(adapted, clusters=(3, 5), report=False)
+    with WorkFolder.open(adapted, create=False, write=False) as folder:
+        assert not is_adapted(folder)
     assert any("without adaptation" in message for message in table.meta["messages"])
     assert table.meta["embeddings"] == "segments"
     assert vectors(adapted).shape[1] == 6
@@ -169,6 +171,7 @@ def test_a_run_that_changes_nothing_keeps_what_is_known_of_adaptation(made: Path
     with WorkFolder.open(adapted, create=False, write=False) as folder:
         assert folder.read_run()["adaptation"]["kept"] is True
         assert matching(folder.path, folder.segments()) is not None
+        assert is_adapted(folder)
 
 
 def test_a_damaged_file_is_told_and_a_missing_mark_is_no_set(adapted: Path) -> None:
