@@ -13,7 +13,7 @@ import torch
 from engines.models import resolve
 from engines.nets.yolo import Yolo
 from engines.train.export import calibrated, export_detector
-from engines.train.labels import LabelledDataset, Problems, ReadOptions, read_labels
+from engines.train.labels import LabelledDataset, Problems, ReadOptions, form_of, read_labels
 from engines.train.labels.convert import Form
 from engines.train.tune.course import Course, Say, settled
 from engines.train.tune.data import Batches, BatchSettings
@@ -94,7 +94,7 @@ def tune(
     _check_place(out, folder, resume, overwrite)
     began = time.monotonic()
     problems = Problems()
-    dataset = read_labels(data, problems, form=form, options=options)
+    dataset = read_labels(data, problems, form=form or _form(Path(data)), options=options)
     if one_class is not None:
         dataset = dataset.in_one_class(one_class)
     _tell(problems, dataset, folder, say)
@@ -119,6 +119,13 @@ def tune(
     with atomic_file(folder / "result.json") as file:
         file.write((json.dumps(tuned.as_json(), indent=1) + "\n").encode())
     return tuned
+
+
+def _form(data: Path) -> Form:
+    try:
+        return form_of(data)
+    except ConfigError as error:  # it says how `celstream labels` is told; here --from is another thing
+        raise ConfigError(str(error).replace("--from", "--format")) from error
 
 
 def _check_place(out: Path, folder: Path, resume: bool, overwrite: bool) -> None:

@@ -83,7 +83,7 @@ class Sheets:
                 path.unlink(missing_ok=True)  # of a former training
                 continue
             with atomic_file(path) as out:
-                _sheet(tile.image for tile in tiles).save(out, "JPEG", quality=88)
+                _sheet(tile.image for tile in tiles).save(out, "JPEG", quality=90, subsampling=0)
             written.append(path)
         return written
 

@@ -1,0 +1,96 @@
+"""Training starts from the very network that the file holds, whatever its classes become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from engines.models import resolve
+from engines.nets.yolo import Yolo
+from engines.train.tune.start import SIZES, new_detector, read_detector, recalibrate, with_classes
+from stream.errors import ModelError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """More threads only wait for each other beside other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def default() -> tuple[Yolo, tuple[str, ...]]:
+    return read_detector(resolve("default", "detector").path)
+
+
+def pictures(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(4, 3, 8, 12, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (96, 160), mode="bilinear")
+
+
+def outputs(net: Yolo, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        out = net.eval()(images)
+    assert isinstance(out, torch.Tensor)
+    return out
+
+
+def test_what_is_read_computes_what_the_file_does(default: tuple[Yolo, tuple[str, ...]]) -> None:
+    net, names = default
+    assert names == ("character", "face")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = str(resolve("default", "detector").path)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    want = session.run(None, {"images": pictures().numpy()})[0]
+    got = outputs(net, pictures()).numpy()
+    np.testing.assert_allclose(got[:, 4:], want[:, 4:], atol=1e-4)
+    np.testing.assert_allclose(got[:, :4], want[:, :4], rtol=1e-3, atol=0.05)
+
+
+def test_classes_begin_as_what_they_are_called(default: tuple[Yolo, tuple[str, ...]]) -> None:
+    net = with_classes(*default, ("bunny", "face", "frank"))
+    old, new = outputs(default[0], pictures()), outputs(net, pictures())
+    torch.testing.assert_close(new[:, :4], old[:, :4])
+    torch.testing.assert_close(new[:, 4:], old[:, [4, 5, 4]])
+
+
+def test_recalibrated_it_is_the_same_and_trains_on_from_there(default: tuple[Yolo, tuple[str, ...]]) -> None:
+    net = with_classes(*default, ("character", "face"))
+    before = outputs(net, pictures())
+    recalibrate(net, [pictures()[:2], pictures()[2:]])
+    after = outputs(net, pictures())
+    torch.testing.assert_close(after[:, 4:], before[:, 4:], atol=1e-3, rtol=0)
+    torch.testing.assert_close(after[:, :4], before[:, :4], atol=0.1, rtol=2e-3)
+    # Normalizing by the batch, as training does, is now nearly the same; straight from the file it is not.
+    raw = with_classes(*default, ("character", "face"))
+    scores = []
+    for each in (net, raw):
+        with torch.no_grad():
+            _, logits, _ = each.train()(pictures())
+        scores.append(float((logits.sigmoid() - before[:, 4:].transpose(1, 2)).abs().mean()))
+    assert scores[0] < 0.25 * scores[1]
+
+
+def test_another_networks_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected the default detector's weights"):
+        read_detector(resolve("default", "embedder").path)
+    (tmp_path / "x.onnx").write_bytes(b"not a network")
+    with pytest.raises(ModelError, match=r"x\.onnx: cannot be read as ONNX"):
+        read_detector(tmp_path / "x.onnx")
+
+
+def test_sizes_cost_what_they_say() -> None:
+    counts = {
+        size: sum(p.numel() for p in new_detector(size, 3).parameters())  # type: ignore[arg-type]
+        for size in SIZES
+    }
+    assert counts["n"] < 0.5 * counts["s"] < 0.25 * counts["m"]
