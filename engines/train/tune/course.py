@@ -81,8 +81,8 @@ class Course:
         self.tuner.restore(state["tuner"])
         self.best, self.seconds = state["best"], state["seconds"]
         self.history, self._sums = json.loads(state["history"]), json.loads(state["sums"])
-        if self.settings.epochs is None:
-            self.epochs = state["epochs"]
+        if self.settings.epochs == state["asked_epochs"]:
+            self.epochs = state["epochs"]  # as planned then, also where the time was for fewer
         self.say(f"going on after step {self.tuner.steps_done} of {self.epochs * self.per_epoch}")
 
     def run(self) -> None:
@@ -243,6 +243,7 @@ class Course:
             "best": self.best,
             "seconds": self.seconds,
             "epochs": self.epochs,
+            "asked_epochs": self.settings.epochs,
             "history": json.dumps(self.history),
             "sums": json.dumps(self._sums),
         }

@@ -357,6 +357,26 @@ def test_settings_out_of_range(folder: Path, tmp_path: Path, changes: dict[str, 
         tune(folder, tmp_path / "m.onnx", replace(QUICK, **changes))
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--imgsz wide", "--imgsz: expected HEIGHTxWIDTH as 256x416, or a longer side, got 'wide'"),
+        ("--imgsz 100", "imgsz: expected multiples of 32, got 100x100"),
+        ("--device cuda", "sees no CUDA device here"),
+        ("--resume --overwrite", "expected one of them, got both"),
+        ("--resume", "found none; leave --resume out to start anew"),
+    ],
+)
+def test_options_that_cannot_be(folder: Path, tmp_path: Path, flags: str, says: str) -> None:
+    if "cuda" in flags and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    command = ["train", "detector", str(folder), "-o", str(tmp_path / "m.onnx"), *flags.split()]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ConfigError)
+    assert says in str(done.exception)
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def test_splits_of_the_labels_are_kept_and_test_images_left_alone(tmp_path: Path) -> None:
     box = np.array([[1, 1, 9, 9]], np.float32)
     images = tuple(
@@ -379,6 +399,7 @@ def test_without_torch_the_command_says_how_to_get_it(folder: Path, tmp_path: Pa
         text=True,
     )
     assert done.returncode == 2
+    assert not list(tmp_path.iterdir())
     assert "training needs torch, not installed here: pip install 'celstream[cpu,train]'" in done.stderr
     assert done.stdout == ""
 

@@ -93,6 +93,11 @@ def test_sheets_have_the_colours_of_what_happened(tmp_path: Path) -> None:
     misses, hits = sheets.write(tmp_path)
     assert (misses.name, hits.name) == ("misses.jpg", "hits.jpg")
 
+    sheet = np.asarray(Image.open(misses)).astype(int)  # a picture of 200 px is 300 px wide at (6, 50)
+    for (x, y), colour in (((10, 40), GREEN), ((100, 80), ORANGE), ((12, 45), BLUE), ((60, 85), RED)):
+        near = sheet[50 + int(1.5 * y), 6 + int(1.5 * x) : 9 + int(1.5 * x)]
+        assert np.abs(near - colour).sum(1).min() < 60, (x, y)
+
     def has(path: Path, colour: tuple[int, int, int]) -> bool:
         below = np.asarray(Image.open(path)).astype(int)[30:]
         return int((np.abs(below - colour).sum(2) < 60).sum()) > 40
