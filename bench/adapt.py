@@ -34,6 +34,7 @@ from engines.train import figures
 from engines.train.adapt import Adapted, adapt, embed_crops, planned_steps
 from engines.train.adapt_signal import Judge, Signal
 from stream import load_config, run
+from stream.adapt import SURE
 from stream.batches import Array
 from stream.cartoon.write import render_episode
 from stream.cluster_job import frame_numbers
@@ -76,9 +77,11 @@ class Crops:
 
     @classmethod
     def of(cls, work: Path) -> Crops:
+        """Those with a score from which the product learns, as given boxes all have."""
         with WorkFolder.open(work, create=False, write=False) as folder:
             crops = folder.crops()
             rows = distinct(crops).rows
+            rows = rows[crops.score[rows] >= SURE]
             assert crops.embeddings is not None
             return cls(
                 np.concatenate(list(squares(folder, crops.crop_id[rows], 64, "pad"))),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Start = Literal["default", "scratch"]
 
 MIN_CROPS = 300  # different pictures: with fewer the network learns these and not the show
+SURE = 0.5  # score from which a box is learned from: below it every other one is a part or a thing
 _MOST = 12_000  # pictures that are learned from, evenly over the folder: 150 MB
 
 
@@ -183,7 +184,11 @@ class _Show:
                 f"{folder.path}: expected at least {max(min_crops, 2)} different crops to adapt to, found"
                 f" {count}; run with a smaller --interval or on more of the show, or lower --min-crops"
             )
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.int64))
+        sure = np.flatnonzero(crops.score[pictures.rows] >= SURE)
+        if len(sure) < max(min_crops, 2):  # another detector's scores, or few of them: all are taken
+            sure = np.arange(count)
+        evenly = np.linspace(0, len(sure) - 1, min(len(sure), _MOST)).round().astype(np.int64)
+        chosen = sure[np.unique(evenly)]
         return cls(folder, infos, crops, pictures.rows, pictures.of_row, chosen)
 
     def squares(self, rows: Array) -> Iterator[Array]:
