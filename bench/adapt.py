@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.common import RESULTS, SHARED, save
 from engines.models import resolve
@@ -215,7 +214,7 @@ def adapted(
         learn.pictures, learn.tracks, learn.couples, learn.embeddings,
         start=resolve("default", "embedder").path if start == "default" else None,
         # the looks of this bench take time too; the clock is not to count them
-        seconds=1e9, steps=planned_steps(seconds), seed=seed, watch=look,
+        seconds=1e9, steps=planned_steps(seconds), seed=seed, watch=look, threads=1,
         progress=_say if sys.stderr.isatty() else None,
     )  # fmt: skip
     return result, show.quality(result.embed(show.measure.pictures)), looks
@@ -288,7 +287,7 @@ def cost(count: int, seconds: float, shows: Sequence[Show]) -> dict[str, float]:
 def _cost_of(path: Path, seconds: float) -> dict[str, float]:
     began = time.perf_counter()
     show = dict(np.load(path))
-    result = adapt(**show, start=resolve("default", "embedder").path, seconds=seconds)
+    result = adapt(**show, start=resolve("default", "embedder").path, seconds=seconds, threads=1)
     result.embed(show["crops"])
     return {
         "adapt_crops": len(show["crops"]),
@@ -296,7 +295,7 @@ def _cost_of(path: Path, seconds: float) -> dict[str, float]:
         "adapt_steps": result.steps,
         "adapt_planned_steps": result.planned_steps,
         "adapt_peak_gib": peak_rss_bytes() / 2**30,
-        "adapt_threads": torch.get_num_threads(),
+        "adapt_threads": 1,
     }
 
 

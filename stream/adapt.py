@@ -224,6 +224,7 @@ def _train(
             steps=steps,
             seed=seed,
             progress=told,
+            threads=1,  # so small a network gains little by two, and waits for both on a busy machine
         )
     except EngineError as error:
         raise ConfigError(str(error)) from error
