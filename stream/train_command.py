@@ -57,7 +57,7 @@ def detector(
         ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate. (default: 0.0007, from scratch 0.002)")
+        float | None, typer.Option(help="Peak learning rate. (default: 0.0005, from scratch 0.002)")
     ] = None,
     val: Annotated[
         float | None,

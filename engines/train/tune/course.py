@@ -53,8 +53,9 @@ class Course:
         self.fingerprint = fingerprint(settings, imgsz, train, held)
         self.per_epoch = math.ceil(len(train) / settings.batch)
         self.epochs = settings.planned_epochs(len(train))
-        rate = StepSettings(settings.peak_rate, warmup=min(50, 1 + self.per_epoch * self.epochs // 10))
-        self.tuner = Tuner(net, rate, settings.device)
+        warmup = min(100, 1 + self.per_epoch * self.epochs // 3)
+        how = StepSettings(settings.peak_rate, warmup, still=settings.start == "default")
+        self.tuner = Tuner(net, how, settings.device)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}  # epoch, score, weights of the mean
         self.seconds = 0.0

@@ -18,7 +18,7 @@ from engines.train.tune.views import ViewSettings
 from stream.errors import ConfigError
 
 Start = Literal["default", "scratch"]
-_RATES = {"default": 7e-4, "scratch": 2e-3}
+_RATES = {"default": 5e-4, "scratch": 2e-3}
 _VIEWS = 10_000  # pictures that a training is made of where no epochs are told
 _FEWEST, _MOST = 12, 120  # and how many epochs that may be
 _VAL = 0.2

@@ -30,12 +30,14 @@ class LossError(CelstreamError):
 @dataclass(frozen=True)
 class StepSettings:
     """``rate``: peak of AdamW's; ``warmup`` steps; ``decay`` of weights; ``average``: decay of the running
-    mean, raising it makes it steadier and later."""
+    mean, raising it makes it steadier and later; ``still``: normalize by the statistics the net came with,
+    not by the batch's, which is steadier where a good net is trained on with few images."""
 
     rate: float
     warmup: int = 50
     decay: float = 0.02
     average: float = 0.998
+    still: bool = False
     loss: LossSettings = field(default_factory=LossSettings)
 
 
@@ -69,7 +71,7 @@ class Tuner:
         rate = s.rate * warm * (_LAST_RATE + (1 - _LAST_RATE) * slope)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.net.train()
+        self._train_mode()
         images = batch.images.to(self.device).float().div_(255)
         images = images.contiguous(memory_format=torch.channels_last)
         truth = batch.truth.to(self.device)
@@ -91,6 +93,13 @@ class Tuner:
         self.steps_done += 1
         self._follow()
         return {"loss": value, "score_loss": float(loss.score.detach()), "box_loss": float(loss.box.detach())}
+
+    def _train_mode(self) -> None:
+        self.net.train()
+        if self.settings.still:
+            for module in self.net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def _follow(self) -> None:
         """Move the running mean; early on it follows closely, so that it forgets the first weights."""

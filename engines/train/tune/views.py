@@ -59,7 +59,7 @@ class ViewSettings:
     share that lens, film and compression have worn (``engines.train.looks``); ``boxes``: most on one canvas.
     """
 
-    mosaic: float = 0.6
+    mosaic: float = 0.4
     mirror: float = 0.5
     shrink: float = 0.5
     grow: float = 1.8
