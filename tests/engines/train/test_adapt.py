@@ -293,7 +293,7 @@ def test_the_judge_measures_by_tracks_that_training_does_not_use() -> None:
 
 @pytest.mark.slow
 def test_from_scratch_it_finds_the_characters_of_a_show() -> None:
-    s = Show(23, 60.0)
+    s = Show(23, 60.0, 8)
     hand = figures.handmade(s.crops)
     adapted = s.adapt(before=hand, start=None, steps=180, recipe=AdaptRecipe(pairs=48))
     assert adapted.kept
