@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from stream.errors import ConfigError, DependencyError
+from stream.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DependencyError
 
 if TYPE_CHECKING:
     from engines.train.tune import Tuned
@@ -108,6 +108,7 @@ def detector(
     """Train a detector on labelled images, and write it as an ONNX file for `celstream run --detector`.
 
     Beside MODEL, a folder gets checkpoints, history.jsonl, result.json, and pictures of hits and misses.
+    Exit code 3 when images or labels were left out; all are listed.
     """
     _needs_torch()
     from engines.train.labels import ReadOptions
@@ -142,6 +143,7 @@ def detector(
         say=make_progress(log).note,
     )
     print(json.dumps(done.as_json()) if json_ else _told(done))
+    raise typer.Exit(EXIT_QUARANTINED if done.facts["left_out"] else EXIT_DONE)
 
 
 def _sides(imgsz: str | None) -> tuple[int, int] | None:

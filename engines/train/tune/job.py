@@ -180,6 +180,7 @@ def _facts(course: Course, dataset: LabelledDataset, problems: Problems, shift: 
         "train_images": len(course.train_part),
         "val_images": len(course.held),
         "problems": problems.counts(),
+        "left_out": problems.left_out() + len(course.unreadable),
         "unreadable": course.unreadable,
         "size": s.size,
         "from": s.start,

@@ -52,13 +52,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DarkNet labels of a rendered episode's frames, the characters as classes."""
+    """DarkNet labels of a rendered episode's frames, the characters as classes; one image has no labels."""
     where = tmp_path_factory.mktemp("episode")
     episode = render_episode(
         where, seed=5, characters=2, seconds=8, width=192, height=112, fps=12, label_interval_s=0.7
     )
     out = tmp_path_factory.mktemp("labels") / "labelled"
     convert(episode.boxes_csv, "darknet", out)
+    Image.new("RGB", (192, 112)).save(out / "images" / "nobody.png")
     return out
 
 
@@ -96,7 +97,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     done = CliRunner().invoke(
         app, ["train", "detector", str(folder), "--out", str(model), *flags.split()], catch_exceptions=False
     )
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output  # nobody.png is left out
     return model, json.loads(done.stdout)
 
 
@@ -141,6 +142,7 @@ def test_the_model_says_what_it_is(trained: tuple[Path, dict[str, Any]], folder:
     assert told["epochs"] == told["planned_epochs"] == 2
     assert (told["size"], told["from"], told["ended"], told["imgsz"]) == ("n", "default", "epochs", [96, 160])
     assert told["before"]["epoch"] == 0
+    assert (told["left_out"], told["problems"]) == (1, {"unlabelled_image": 1})
     assert 0 <= told["ap50_95"] <= told["ap50"] <= 1
     assert set(told["ap50_by_class"]) <= set(names)
 
