@@ -21,7 +21,7 @@ demo: $(VENV)/.run
 	$(BIN)/celstream demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m 'not slow and not gpu' --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not gpu' --durations=15
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
