@@ -23,7 +23,9 @@ def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
-COMMANDS = ("run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models", "labels")
+COMMANDS = (
+    "run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models", "labels", "adapt", "train",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
