@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stream.errors import ConfigError
 from stream.progress import Progress, Quiet
 from stream.report.words import count, lasting, rate
 from stream.summary import Summary
@@ -71,6 +72,8 @@ def run_demo(
     from stream.run_job import run
 
     progress = progress or Quiet()
+    if characters < 1:
+        raise ConfigError(f"characters: expected 1 or more, got {characters}; nobody can be found in none")
     progress.note(f"rendering {seconds:g} s of cartoon with {characters} characters ...")
     episode = render_episode(
         Path(out), seed=seed, seconds=seconds, characters=characters, style="cel", label_interval_s=0.5

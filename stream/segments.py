@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import math
 from collections import deque
 from fractions import Fraction
@@ -50,7 +52,9 @@ def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> li
     if not remote and (
         video.facts.get("jumps") or video.duration_s is None or not video.facts.get("pts", True)
     ):
-        keys, duration = _scan(video)
+        every, duration = _scan(video)
+        keys = _wanted(every, segment_seconds, duration)
+        video = dataclasses.replace(video, duration_s=duration)  # a header is wrong about a clock that jumps
     else:
         duration = video.duration_s or 0.0
         keys = _asked(video, segment_seconds, duration)
@@ -70,6 +74,20 @@ def plan_segments(video: Video, segment_seconds: float, interval_s: float) -> li
 
 
 _Keys = list[tuple[Fraction, tuple[int, int] | None]]
+
+
+def _wanted(every: _Keys, segment_seconds: float, duration: float) -> _Keys:
+    """Of all keyframes the last ones before the wanted borders, as seeking finds them."""
+    keys: _Keys = []
+    every = sorted(every, key=lambda key: key[0])
+    times = [key_s for key_s, _ in every]
+    wanted = segment_seconds
+    while wanted < duration:
+        at = bisect.bisect_right(times, wanted) - 1
+        if at >= 0:
+            keys.append(every[at])
+        wanted += segment_seconds
+    return keys
 
 
 def _asked(video: Video, segment_seconds: float, duration: float) -> _Keys:

@@ -226,6 +226,17 @@ def test_keyframes_are_the_files_own(tmp_path: Path) -> None:
     assert [n for _, n in frames_of(video, config, 1.5)] == [0, 20, 40, 60, 80]
 
 
+@pytest.mark.parametrize("make", [jumping, lambda d: write_film(d / "a.ts", 144, options=x264(g="12"))])
+def test_segments_of_transport_streams_are_as_long_as_asked(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """Six seconds, a keyframe every half; a header makes something else of clocks at 100, 5000 and 7 s."""
+    (video,) = find_videos([str(make(tmp_path))], on_bad=lambda uri, why: pytest.fail(why))
+    segments = plan_segments(video, 2.0, 0.5)
+    assert [segment.start_s for segment in segments] == pytest.approx([0, 2, 4], abs=0.51)
+    assert all(segment.video.duration_s == pytest.approx(6, abs=0.2) for segment in segments)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("extra", [{}, {"x264_params": "open-gop=1"}])
 def test_jumping_in_the_file(
