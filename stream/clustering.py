@@ -200,7 +200,7 @@ def cluster_embeddings(
         )
         if opened > 0:
             messages.append(
-                f"clusters opened so that boxes of one frame are kept apart: {opened} (tracks moved: {moved})"
+                f"{opened} more than were found, to keep boxes of one frame apart (tracks moved: {moved})"
             )
         if left:
             messages.append(

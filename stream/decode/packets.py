@@ -341,7 +341,7 @@ class PacketReader:
                 if errors >= READ_ERRORS:
                     break
         if self.clock.jumps:
-            self.note(f"the clock jumps {self.clock.jumps} times; the time line goes on without the gaps")
+            self.note(f"jumps of the clock: {self.clock.jumps}; the time line goes on without the gaps")
 
     def coded(self, packet: Any, pts: int, dts: int | None) -> Coded:
         return Coded(

@@ -74,7 +74,7 @@ class _Damage:
 
     def tell(self, note: Note) -> None:
         if self.packets:
-            note(f"{self.packets} damaged packets were skipped")
+            note(f"damaged packets skipped: {self.packets}")
         if self.frames:
             note(f"{self.frames} decoded frames are damaged, mended as the decoder could")
         if self.without:
