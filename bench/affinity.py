@@ -81,11 +81,14 @@ def copy_bandwidth(n: int) -> float:
         return 8 * n * n / statistics.median(seconds(copy) for _ in range(9))
 
 
+_BEGIN = 40  # iterations after which the exemplars change little, and so the time of the last step
+
+
 def iterations(n: int, rounds: int) -> dict[str, float]:
     """Seconds per iteration of both, in turns, and the share of a copy's bandwidth that ours reaches."""
     s = similarity(n)
     p = float(np.median(s[:: max(1, n // 500)]))
-    many = max(20, min(2000, int(4e8 / n**2)))
+    many = max(40, min(2000, int(1e9 / n**2)))
     few = max(6, min(200, int(1.5e8 / n**2)))
 
     def ours(count: int) -> None:
@@ -96,10 +99,10 @@ def iterations(n: int, rounds: int) -> dict[str, float]:
             warnings.simplefilter("ignore")  # that it did not converge
             scikit(s, preference=p, max_iter=count, convergence_iter=few + 2, random_state=0)
 
-    ours(2)
+    ours(_BEGIN)
     mine, other, share = [], [], []
     for _ in range(rounds):
-        mine.append((seconds(lambda: ours(many + 2)) - seconds(lambda: ours(2))) / many)
+        mine.append((seconds(lambda: ours(_BEGIN + many)) - seconds(lambda: ours(_BEGIN))) / many)
         other.append((seconds(lambda: theirs(few + 1)) - seconds(lambda: theirs(1))) / few)
         share.append(12 * n * n / mine[-1] / copy_bandwidth(n))
     one, two = statistics.median(mine), statistics.median(other)
