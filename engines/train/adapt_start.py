@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from engines.nets.densenet import densenet_small
 from engines.runtime.base import EngineError
 from engines.train.embedder import Embedder
+from engines.train.folded import restore
 
 _FOLDED = {"norm0": "conv0", "norm2": "conv1"}  # normalization -> the convolution it was folded into
 
@@ -27,43 +28,26 @@ def read_embedder(path: str | Path) -> Embedder:
     It gives the file's embeddings. Raises EngineError: unreadable, or another network's weights.
     """
     import onnx
-    from onnx import numpy_helper
 
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf's own errors have no common base
         raise EngineError(f"{path}: cannot be read as ONNX ({error}); give the embedder's file") from error
-    found = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
     embedder = Embedder(densenet_small())
-    state = {}
-    for name, value in embedder.state_dict().items():
-        stored = found.get(name)
-        if stored is None:
-            stored = _stands_for(name, value, found)
-        if stored is None or stored.shape != value.shape:
-            shape = "none" if stored is None else tuple(stored.shape)
-            raise EngineError(
-                f"{path}: expected the default embedder's weights, {name} {tuple(value.shape)}, found"
-                f" {shape}; adapt from 'default' or from 'scratch'"
-            )
-        state[name] = stored
-    embedder.load_state_dict(state)
+    missing = restore(embedder, model, _bias_of)
+    if missing is not None:
+        name, shape = missing
+        raise EngineError(
+            f"{path}: expected the default embedder's weights, {name}"
+            f" {tuple(embedder.state_dict()[name].shape)}, found {shape}; adapt from 'default' or"
+            " from 'scratch'"
+        )
     return embedder.eval()
 
 
-def _stands_for(name: str, value: Tensor, found: dict[str, Tensor]) -> Tensor | None:
-    """The value of a folded normalization that leaves its input as it is but for the folded bias."""
-    place, _, kind = name.rpartition(".")
+def _bias_of(place: str) -> str | None:
     above, _, norm = place.rpartition(".")
-    if kind == "num_batches_tracked":
-        return torch.zeros_like(value)
-    if norm not in _FOLDED:
-        return None
-    if kind == "bias":
-        return found.get(f"{above}.{_FOLDED[norm]}.weight_bias")
-    if kind == "running_var":
-        return torch.full_like(value, 1 - nn.BatchNorm2d(1).eps)
-    return torch.ones_like(value) if kind == "weight" else torch.zeros_like(value)
+    return f"{above}.{_FOLDED[norm]}.weight_bias" if norm in _FOLDED else None
 
 
 def recalibrated(embedder: Embedder, x: Tensor, batch: int = 128) -> Embedder:

@@ -51,8 +51,8 @@ def affinity_propagation(
     less than the data are exact to (8e-6 of their size in float32, 1e-9 in float64). Where all similarities
     and preferences are equal the answer is one cluster, or N when the preference is larger. Oscillation is
     answered by raising the damping. Where scikit-learn converges, at the same damping and preference, the
-    exemplars are its own, but for swinging problems at damping 0.5 (13 of 188 random ones, mostly with a
-    better net similarity here) and near ties.
+    exemplars are its own, but for swinging problems at damping 0.5 (13 of 188 random ones, six of them with a
+    worse net similarity here) and near ties (``bench/affinity_agreement.py``).
 
     Args:
         similarity: (N, N) float32 or float64, larger is more alike, symmetric or not; other real types

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from engines.nets.blocks import ConvNorm
 from engines.nets.yolo import NECK, WIDTHS, Yolo
+from engines.train.folded import restore
 from stream.errors import ModelError
 
 Size = Literal["n", "s", "m"]
@@ -46,42 +46,26 @@ def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
     import ast
 
     import onnx
-    from onnx import numpy_helper
 
     try:
         model = onnx.load(str(path))
         names = ast.literal_eval({p.key: p.value for p in model.metadata_props}.get("names", "{}"))
     except Exception as error:  # protobuf's own errors have no common base
         raise ModelError(f"{path}: cannot be read as ONNX ({error}); give a detector's file") from error
-    found = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
     net = new_detector("n", max(1, len(names)))
-    state = {}
-    for name, value in net.state_dict().items():
-        stored = found.get(name)
-        if stored is None:
-            stored = _folded(name, value, found)
-        if stored is None or stored.shape != value.shape:
-            shape = "none" if stored is None else tuple(stored.shape)
-            raise ModelError(
-                f"{path}: expected the default detector's weights, {name} {tuple(value.shape)}, found"
-                f" {shape}; train from 'default' or from 'scratch'"
-            )
-        state[name] = stored
-    net.load_state_dict(state)
+    missing = restore(net, model, _bias_of)
+    if missing is not None:
+        name, shape = missing
+        raise ModelError(
+            f"{path}: expected the default detector's weights, {name}"
+            f" {tuple(net.state_dict()[name].shape)}, found {shape}; train from 'default' or from 'scratch'"
+        )
     return net.eval(), tuple(str(names[k]) for k in sorted(names))
 
 
-def _folded(name: str, value: Tensor, found: dict[str, Tensor]) -> Tensor | None:
-    """The value of a normalization that was folded away: it adds the folded bias and changes nothing else."""
-    place, _, kind = name.rpartition(".")
+def _bias_of(place: str) -> str | None:
     above, _, module = place.rpartition(".")
-    if module != "norm":
-        return None
-    if kind == "bias":
-        return found.get(f"{above}.conv.weight_bias")
-    if kind == "running_var":
-        return torch.full_like(value, 1 - ConvNorm(1, 1).norm.eps)
-    return torch.ones_like(value) if kind == "weight" else torch.zeros_like(value)
+    return f"{above}.conv.weight_bias" if module == "norm" else None
 
 
 def with_classes(net: Yolo, known: tuple[str, ...], names: tuple[str, ...]) -> Yolo:

@@ -45,7 +45,7 @@ def extent(image: np.ndarray, kind: int) -> np.ndarray | None:
 
 
 def check(view: View, kinds: set[int]) -> int:
-    """Every box is where its colour is, within half a pixel; every colour well in sight has one."""
+    """Every box is where its colour is, within a pixel; every colour well in sight has one."""
     boxes = {int(row[0]): row[1:5] for row in view.truth}
     for kind in kinds:
         seen = extent(view.image, kind)
