@@ -1,4 +1,4 @@
-"""What runs the kernels of ``affinity.cu``, and how a pass is laid out on it."""
+"""What runs the kernels (``affinity.cu`` and the files beside it), and how a pass is laid out on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from kernels.affinity._device import Array
 
-_SOURCES = ("affinity.cu", "greedy.cu")  # one translation unit
+_SOURCES = ("types.cu", "affinity.cu", "messages.cu", "greedy.cu")  # one translation unit, in this order
 NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # suffixes of the kernels
 _RESERVED = 2048  # shared memory of a block that its kernel and the driver take
 
@@ -32,7 +32,7 @@ class Device(Protocol):
     def launch(
         self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
     ) -> None:
-        """Run a kernel of ``affinity.cu`` after what was asked for before, without waiting for it."""
+        """Run a kernel after what was asked for before, without waiting for it."""
 
     def to_host(self, array: Array) -> Any:
         """Wait, and copy to NumPy."""

@@ -1,4 +1,4 @@
-// Exemplars chosen one by one on a GPU: what the candidates gain, kept up to date. Follows affinity.cu, whose
+// Exemplars chosen one by one on a GPU: what the candidates gain, kept up to date. Comes after types.cu, whose
 // types it uses, in one translation unit.
 
 // gain (n) float64 is what each candidate k would better the points by. For each of the `count` points in
