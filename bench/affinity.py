@@ -234,6 +234,7 @@ def plot(figures: dict[str, float], path: Path) -> None:
         text = f"{figures[f'iteration_ratio_{n}']:.1f}x"
         left.annotate(text, place, textcoords="offset points", xytext=(0, -15), ha="center")
     left.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    left.set_ylim(bottom=400 * min(figures[f"iteration_s_{n}"] for n in sizes))  # room for the labels
     left.minorticks_off()
     left.set(xlabel="points", ylabel="ms per iteration", title="One iteration, float32")
     left.legend()
