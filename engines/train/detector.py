@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import os
 import shutil
 import signal
@@ -28,11 +27,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from engines.nets.yolo import Yolo, parameter_count
-from engines.train.export import calibrated, export_detector
+from engines.train.calibrate import answers, fit_platt, with_platt
+from engines.train.export import export_detector
 from engines.train.films import HEIGHT, WIDTH
 from engines.train.looks import CELL
 from engines.train.losses import detection_loss
-from engines.train.material import Bank, build_bank
+from engines.train.material import Bank, build_bank, more_material
 from engines.train.measure import average_precision, decode
 from engines.train.recipe import RECIPES, Recipe
 from engines.train.scenes import MAX_BOXES, SceneMaker
@@ -42,9 +42,8 @@ from stream.errors import ConfigError
 VERSION = "1"
 HELD_OUT = 1_000_000_000  # pictures from this number on are for watching, never for training
 
-# A character that is missed is lost, a thing that is boxed can be left out in the review: the working point
-# is well under the score that is best by F1 on held-out drawn pictures, this share of it.
-WORKING_SHARE = 0.40
+CALIBRATION = HELD_OUT + 100_000  # and from this one on for what a score means
+_CALIBRATED_ON = 400  # pictures
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -112,11 +111,12 @@ class Trainer:
         self.steps_done = 0
         self.seconds = 0.0
 
-    def step(self, images: Tensor, truth: Tensor, ignore: Tensor, progress: float) -> dict[str, float]:
-        """Train on one batch; ``progress`` 0..1 places it on the cosine. Returns the losses."""
+    def step(
+        self, images: Tensor, truth: Tensor, ignore: Tensor, progress: float | None = None
+    ) -> dict[str, float]:
+        """Train on one batch; ``progress`` as in :meth:`Recipe.rate_at`. Returns the losses."""
         began = time.monotonic()
-        warm = min(1.0, (self.steps_done + 1) / self.recipe.warmup)
-        rate = self.recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        rate = self.recipe.rate_at(self.steps_done, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.net.train()
@@ -273,7 +273,7 @@ def train(
         progress = trainer.seconds / budget if budget else trainer.steps_done / recipe.steps
         if progress >= 1 or stop.asked:
             break
-        for key, value in trainer.step(images, truth, ignore, progress).items():
+        for key, value in trainer.step(images, truth, ignore, progress if budget else None).items():
             sums[key] = sums.get(key, 0.0) + value
         counted += 1
         if trainer.steps_done % 100 == 0:
@@ -282,13 +282,13 @@ def train(
             _say(f"step {trainer.steps_done} {progress:.1%} {speed:.0f} pictures/s {means}")
             sums, counted = {}, 0
         if time.monotonic() - last > checkpoint_minutes * 60:
-            figures = _checkpoint(trainer, maker, checkpoint, out)
+            figures = _checkpoint(trainer, maker, checkpoint, out, _CALIBRATED_ON // 4)
             last = time.monotonic()
     if stop.asked:
         trainer.save(checkpoint)
         _say(f"stopped at step {trainer.steps_done}; --resume goes on from there")
         return figures
-    return _checkpoint(trainer, maker, checkpoint, out)
+    return _checkpoint(trainer, maker, checkpoint, out, _CALIBRATED_ON)
 
 
 class _Stop:
@@ -316,10 +316,13 @@ def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Ten
     recipe = trainer.recipe
     rounds = recipe.self_steps if len(Bank.load(bank).films) else ()
     while True:
+        second = recipe.in_second(trainer.steps_done)
+        base = _enlarged(bank, recipe, trainer.seed) if second else bank
         done = sum(trainer.steps_done >= step for step in rounds)
-        folder = bank.with_name(f"{bank.name}-self{done}") if done else bank
+        folder = bank.with_name(f"{bank.name}-self{done}") if done else base
         if not (folder / "recipe.json").exists():
-            count = relabel(trainer.mean, bank, folder, recipe.self_boxes)
+            sides = recipe.self_sides if second else ()
+            count = relabel(trainer.mean, base, folder, recipe.self_boxes, sides, judge_inside=second)
             _say(f"step {trainer.steps_done}: {count} boxes of the detector's own on the films")
         source = Batches(folder, recipe, trainer.seed, trainer.steps_done)
         loader = DataLoader(
@@ -327,20 +330,39 @@ def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Ten
         )
         for batch in loader:
             yield batch
-            if trainer.steps_done in rounds[done:]:
+            if trainer.steps_done in (*rounds[done:], recipe.second_step):
                 break
 
 
-def _checkpoint(trainer: Trainer, maker: SceneMaker, path: Path, out: Path | None) -> dict[str, float]:
+def _enlarged(bank: Path, recipe: Recipe, seed: int) -> Path:
+    """The folder of the second part's bank, made once."""
+    folder = bank.with_name(f"{bank.name}-second")
+    want: dict[str, object] = {
+        "from": json.loads((bank / "recipe.json").read_text()),
+        "more": [recipe.more_creatures, recipe.more_cartoons, recipe.more_episodes],
+    }
+    if not (folder / "recipe.json").exists() or json.loads((folder / "recipe.json").read_text()) != want:
+        more = more_material(seed, recipe.more_creatures, recipe.more_cartoons, recipe.more_episodes)
+        _say(f"second part: {len(more.sprites)} more sprites, {len(more.films)} more frames of episodes")
+        Bank.load(bank).with_more(more).save(folder, want)
+    return folder
+
+
+def _checkpoint(
+    trainer: Trainer, maker: SceneMaker, path: Path, out: Path | None, pictures: int
+) -> dict[str, float]:
+    """Save, look at held-out pictures, and export with scores calibrated on ``pictures`` others."""
     trainer.save(path)
     figures = watch(trainer.mean, maker)
     _say(f"checkpoint at step {trainer.steps_done}: {figures}")
     if out is not None:
-        net, shift = calibrated(trainer.mean, WORKING_SHARE * figures["best_score"])
-        extra = {"steps": str(trainer.steps_done), "seed": str(trainer.seed), "score_shift": f"{shift:.4f}"}
+        scenes = [maker.make(CALIBRATION + i) for i in range(pictures)]
+        maps = [fit_platt(*answers(trainer.mean, scenes, index)) for index in (0, 1)]
+        extra = {"steps": str(trainer.steps_done), "seed": str(trainer.seed)}
+        extra["score_maps"] = json.dumps([[round(m.slope, 4), round(m.offset, 4)] for m in maps])
         try:
-            worst = export_detector(net, out, VERSION, extra)
-            _say(f"{out}: differs from torch by {worst:.1e}")
+            worst = export_detector(with_platt(trainer.mean, maps), out, VERSION, extra)
+            _say(f"{out}: scores mapped by {maps}, differs from torch by {worst:.1e}")
         except RuntimeError as error:  # hours of training must not end over one bad export
             _say(str(error))
     with (path.parent / "history.jsonl").open("a") as log:
@@ -368,6 +390,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     recipe = RECIPES[given.recipe]
+    if given.minutes is not None:  # the clock has one cosine
+        recipe = replace(recipe, second_step=None)
     if given.steps is not None:
         recipe = replace(recipe, steps=given.steps)
     try:

@@ -7,7 +7,7 @@ with an index, so that several processes read the same pages.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.train.creatures import draw_creature
+from engines.train.films import WIDTH
 from stream.errors import ConfigError
 
 CHARACTER, THING = 0, 1
@@ -104,6 +105,11 @@ class Bank:
     sprites: Shelf
     backdrops: Shelf
     films: Shelf
+
+    def with_more(self, other: Bank) -> Bank:
+        """Both together; the films of ``other`` have to be drawn ones, as films are told apart by number."""
+        names = ("sprites", "backdrops", "films")
+        return Bank(*(Shelf.join([getattr(self, name), getattr(other, name)]) for name in names))
 
     def save(self, folder: Path, recipe: dict[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -246,7 +252,13 @@ def film_note(boxes: NDArray[np.float32], registered: bool, trust: float, film: 
     return [*rows.ravel().tolist(), float(registered), trust, float(film)]
 
 
-def episode_shelf(episodes: int, seed: int, seconds: int = 24) -> Shelf:
+EPISODE_SIZES = ((320, 180), (320, 180), (256, 192))
+LARGER_SIZES = ((WIDTH, 234), (WIDTH, 234), (320, 240))
+
+
+def episode_shelf(
+    episodes: int, seed: int, seconds: int = 24, sizes: Sequence[tuple[int, int]] = EPISODE_SIZES
+) -> Shelf:
     """Whole frames of drawn episodes, one per second, with their true boxes; none of the demo's seeds."""
     from stream.cartoon.characters import make_cast
     from stream.cartoon.episode import render_frames
@@ -255,7 +267,7 @@ def episode_shelf(episodes: int, seed: int, seconds: int = 24) -> Shelf:
     def each() -> Iterable[tuple[Bytes, list[float]]]:
         for i in range(episodes):
             number = CARTOON_SEED + seed * 1000 + i
-            width, height = ((320, 180), (320, 180), (256, 192))[i % 3]
+            width, height = sizes[i % len(sizes)]
             cast = make_cast(4 + i % 5, number)
             script = Script.random(cast, number, seconds=seconds, width=width, height=height, fps=1)
             for image, truths in render_frames(script):
@@ -272,6 +284,18 @@ def episode_shelf(episodes: int, seed: int, seconds: int = 24) -> Shelf:
                     yield np.dstack([image, veil]), note
 
     return Shelf.of(each(), FILM_NOTES)
+
+
+def more_material(seed: int, creatures: int, cartoons: int, episodes: int) -> Bank:
+    """Characters, things and episodes drawn with other seeds than :func:`build_bank` draws with."""
+    other = seed + 500
+    sprites = [creature_sprites(creatures, creatures // 3, other)]
+    sprites += [cartoon_sprites(cartoons, other), cartoon_things(cartoons // 8, other)]
+    return Bank(
+        Shelf.join(sprites),
+        cartoon_backdrops(cartoons // 12, other),
+        episode_shelf(episodes, other, 16, LARGER_SIZES),
+    )
 
 
 def build_bank(

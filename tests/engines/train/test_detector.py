@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from engines.nets.yolo import Yolo, parameter_count
+from engines.train.calibrate import Platt, with_platt
 from engines.train.detector import Trainer, batch_of, main, prepare, spread_ignore, train
 from engines.train.export import calibrated, compare
 from engines.train.material import FILM_NOTES, Bank, Shelf, film_note
@@ -113,8 +113,8 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
     scratch, path = trained
     trainer = Trainer(TINY, 0)
     trainer.load(scratch / "checkpoint.pt")
-    shift = {p.key: p.value for p in onnx.load(path).metadata_props}["score_shift"]
-    net, _ = calibrated(trainer.mean, 1 / (1 + 3 * math.exp(float(shift))))
+    maps = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["score_maps"])
+    net = with_platt(trainer.mean, [Platt(*numbers) for numbers in maps])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["images"]
     assert [o.name for o in session.get_outputs()] == ["output0"]
@@ -132,6 +132,20 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
         assert np.allclose(got, want, rtol=1e-4, atol=1e-3)
     assert compare(net, path) <= 1e-4
     assert compare(Trainer(TINY, 1).mean, path) > 1e-3  # the check can fail
+
+
+SECOND = replace(TINY, steps=6, second_step=3, more_creatures=4, more_cartoons=8, more_episodes=1)
+
+
+def test_the_second_part_starts_the_rate_over_and_trains_on_more(tmp_path: Path):
+    rates = [SECOND.rate_at(step) for step in range(6)]
+    assert rates[0] == pytest.approx(SECOND.rate / SECOND.warmup)
+    assert rates[3] == pytest.approx(SECOND.second_rate / SECOND.warmup)
+    assert replace(SECOND, steps=3).rate_at(2) == rates[2]  # a run that ends there is the first part
+    train(SECOND, tmp_path, None)
+    first, second = Bank.load(tmp_path / "bank"), Bank.load(tmp_path / "bank-second")
+    assert len(second.films) == len(first.films) + 16
+    assert len(second.sprites) > len(first.sprites) + 8
 
 
 def test_calibration_moves_the_working_point_to_a_quarter():

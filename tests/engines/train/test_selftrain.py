@@ -65,6 +65,29 @@ def test_an_answer_must_hold_in_the_mirror():
     assert len(agreed(Red(), np.full_like(image, 10))[0]) == 0
 
 
+def test_most_views_have_to_agree_and_the_score_is_their_mean():
+    class Coarse(Red):
+        """Sees nothing in pictures under 200 pixels wide."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * (images.shape[3] >= 200)
+
+    image = np.ascontiguousarray(picture(True)[..., :3])
+    boxes, scores = agreed(Coarse(), image, (160, 320, 640))
+    assert boxes == pytest.approx(BOX[None], abs=2)
+    assert scores == pytest.approx([0.6])  # four views of six
+    assert len(agreed(Coarse(), image, (96, 160, 320))[0]) == 0
+
+
+def test_inside_a_box_that_is_taken_the_rest_is_judged_if_asked():
+    bank = bank_of([(picture(True), film_note(NOTHING, True, 0.5))])
+    for asked in (False, True):
+        new, _ = self_label(Red(), bank, boxes_per_frame=1.0, judge_inside=asked)
+        veil = new.films[0][..., 3]
+        assert (veil[35:105, 45:115] == 0).all() == asked
+        assert (veil[112:118, 32:38] == 255).all()  # what moves outside of it stays unknown
+
+
 def test_moving_answers_become_boxes_and_still_ones_are_not_judged():
     part = np.array([[60.0, 50, 90, 80], [200, 100, 240, 160]], np.float32)
     bank = bank_of(
