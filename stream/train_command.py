@@ -66,6 +66,13 @@ def detector(
     patience: Annotated[
         int | None, typer.Option(help="End after so many epochs without a better AP50:95.")
     ] = None,
+    localization_loss: Annotated[
+        Literal["iou", "sum", "weighted", "exp", "exp_squared"],
+        typer.Option(
+            help="'iou' learns how well boxes fit; 'sum' classes and corners apart; the others corners as far"
+            " as the class is right."
+        ),
+    ] = "iou",
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[
@@ -125,6 +132,7 @@ def detector(
         rate=rate,
         val=val,
         patience=patience,
+        localization_loss=localization_loss,
         seed=seed,
         workers=workers,
         threads=threads,

@@ -25,12 +25,13 @@ class Yolo(nn.Module):
 
     ``widths``: channels at strides 2, 4, 8, 16, 32; raising one costs time with its square, most at the small
     strides. ``depth``: residual steps per stage; raising it costs time in proportion. ``neck``: channels of
-    the three levels that the heads see.
+    the three levels that the heads see. ``background``: classes exclude each other and nobody is one more of
+    them, the first logit; scores are then shares of a softmax in place of sigmoids.
 
     ``forward(images)``: images float (B, 3, H, W), RGB in 0..1, H and W multiples of 32.
-    - training mode: (boxes (B, A, 4) xyxy in input pixels, logits (B, A, classes), points (A, 3): cell centre
-      x, y and stride in input pixels), A = H*W*(1/64 + 1/256 + 1/1024).
-    - evaluation mode: (B, 4 + classes, A): cx, cy, w, h in input pixels, then sigmoid scores.
+    - training mode: (boxes (B, A, 4) xyxy in input pixels, logits (B, A, classes or, with a background, one
+      more), points (A, 3): cell centre x, y and stride in input pixels), A = H*W*(1/64 + 1/256 + 1/1024).
+    - evaluation mode: (B, 4 + classes, A): cx, cy, w, h in input pixels, then scores 0..1 of the classes.
     """
 
     def __init__(
@@ -39,9 +40,12 @@ class Yolo(nn.Module):
         widths: tuple[int, int, int, int, int] = WIDTHS,
         depth: int = 1,
         neck: int = NECK,
+        *,
+        background: bool = False,
     ) -> None:
         super().__init__()
         self.classes, self.widths, self.depth, self.neck = classes, widths, depth, neck
+        self.background = background
         c2, c4, c8, c16, c32 = widths
         self.stem = nn.Sequential(ConvNorm(3, c2, 3, 2), ConvNorm(c2, c4, 3, 2))
         self.stage4 = SplitStage(c4, c4, depth)
@@ -65,7 +69,7 @@ class Yolo(nn.Module):
         self.box_branch = nn.Sequential(ConvNorm(neck, neck), ConvNorm(neck, neck))
         self.class_branch = nn.Sequential(ConvNorm(neck, neck), ConvNorm(neck, neck))
         self.box_out = nn.ModuleList(nn.Conv2d(neck, 4, 1) for _ in STRIDES)
-        self.class_out = nn.ModuleList(nn.Conv2d(neck, classes, 1) for _ in STRIDES)
+        self.class_out = nn.ModuleList(nn.Conv2d(neck, classes + background, 1) for _ in STRIDES)
         for box, cls in zip(self.box_out, self.class_out, strict=True):
             assert isinstance(box, nn.Conv2d)
             assert isinstance(cls, nn.Conv2d)
@@ -109,7 +113,8 @@ class Yolo(nn.Module):
         if self.training:
             return box, logit, torch.cat(points, 0)
         low, high = box[..., :2], box[..., 2:]
-        return torch.cat([(low + high) / 2, high - low, logit.sigmoid()], -1).transpose(1, 2)
+        scores = logit.softmax(-1)[..., 1:] if self.background else logit.sigmoid()
+        return torch.cat([(low + high) / 2, high - low, scores], -1).transpose(1, 2)
 
 
 def parameter_count(net: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """Class-dependent localization: where a character is counts as far as it is known who it is.
 
-Source: US 11,544,507 B2. A recognizer gives a class C and a reference point r (here a box's centre). Per grid
-cell (and anchor; an anchor-free net has one)::
+Source: US 11,544,507 B2. A recognizer gives a class C and a reference point r: a box's centre, or, so that
+its size is learned too, its two corners. Per grid cell (and anchor; an anchor-free net has one)::
 
     L = L_cls + lambda [C >= 1] L_loc,  L_cls = -log P(C),  L_loc = w sum over x, y of smoothL1(r - r_hat)
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Variant = Literal["sum", "weighted", "exp", "exp_squared"]
+Reference = Literal["centre", "corners"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 LEVELS = ((8, 64.0), (16, 128.0), (32, float("inf")))  # stride, and the longer side up to which it answers
 
@@ -32,11 +33,13 @@ class LocalizationSettings:
     exp(-L_cls) with L_cls summed over the object's cells, so that one wrong cell holds back all.
     "exp_squared": the same with L_loc squared: far points first. ``weight``: lambda; raising it favours place
     over class. ``background``: background cells per object cell; raising it lowers false alarms and recall.
+    ``reference``: what is localized, the box's centre or its two corners, of which the sum runs over both.
     """
 
     variant: Variant = "weighted"
     weight: float = 1.0
     background: float = 1.0
+    reference: Reference = "centre"
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,15 @@ def localization_loss(
     points: Tensor,
     truth: Tensor,
     settings: LocalizationSettings | None = None,
+    ignore: Tensor | None = None,
 ) -> LocalizationParts:
     """Loss of a batch.
 
     Args:
-        boxes: (B, A, 4) xyxy in pixels; the reference point is the centre. logits: (B, A, 1 + C), the
-            background first. points, truth: as in :func:`owners`.
+        boxes: (B, A, 4) xyxy in pixels.
+        logits: (B, A, 1 + C), the background first.
+        points, truth: as in :func:`owners`.
+        ignore: (B, A) bool, cells that do not count as background: nobody knows what is there.
 
     Returns:
         Means over object cells, of which at least one is counted.
@@ -103,10 +109,12 @@ def localization_loss(
     own = truth[rows, owner[rows, cols]]
     of_object = -log_p[rows, cols, 1 + own[:, 0].long()]
     keep = max(int(s.background * len(rows)), len(truth))  # without objects, a cell per picture
-    others = torch.where(owner < 0, class_loss, torch.zeros_like(class_loss))
+    empty = owner < 0 if ignore is None else (owner < 0) & ~ignore
+    others = torch.where(empty, class_loss, torch.zeros_like(class_loss))
     background = others.flatten().topk(min(keep, others.numel())).values.sum()
-    at = (boxes[rows, cols, :2] + boxes[rows, cols, 2:]) / 2
-    wanted = (own[:, 1:3] + own[:, 3:5]) / 2
+    at, wanted = boxes[rows, cols], own[:, 1:5]
+    if s.reference == "centre":
+        at, wanted = (at[:, :2] + at[:, 2:]) / 2, (wanted[:, :2] + wanted[:, 2:]) / 2
     stride = points[cols, 2:3]
     away = F.smooth_l1_loss(at / stride, wanted / stride, reduction="none").sum(-1)
     share = torch.ones_like(away)

@@ -54,7 +54,12 @@ class Course:
         self.per_epoch = math.ceil(len(train) / settings.batch)
         self.epochs = settings.planned_epochs(len(train))
         warmup = min(100, 1 + self.per_epoch * self.epochs // 3)
-        how = StepSettings(settings.peak_rate, warmup, still=settings.start == "default")
+        how = StepSettings(
+            settings.peak_rate,
+            warmup,
+            still=settings.start == "default",
+            localization=settings.localization,
+        )
         self.tuner = Tuner(net, how, settings.device)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}  # epoch, score, weights of the mean
@@ -71,7 +76,7 @@ class Course:
     def resume(self) -> None:
         """Go on from the checkpoint. ConfigError where there is none, or one of other data or settings."""
         state = read_state(self.checkpoint)
-        found = json.loads(state["fingerprint"])
+        found = {"localization_loss": "iou"} | json.loads(state["fingerprint"])  # once there was no other
         other = [key for key, value in self.fingerprint.items() if found.get(key) != value]
         if other:
             told = ", ".join(f"{key} {found.get(key)} (now {self.fingerprint[key]})" for key in other)

@@ -12,7 +12,7 @@ import torch
 
 from engines.models import resolve
 from engines.nets.yolo import Yolo
-from engines.train.export import calibrated, export_detector
+from engines.train.export import export_detector
 from engines.train.labels import LabelledDataset, Problems, ReadOptions, form_of, read_labels
 from engines.train.labels.convert import Form
 from engines.train.tune.course import Course, Say, settled
@@ -20,12 +20,20 @@ from engines.train.tune.data import Batches, BatchSettings
 from engines.train.tune.measure import Figures, evaluate, look_through
 from engines.train.tune.settings import TuneSettings, parts_of
 from engines.train.tune.sheets import Sheets
-from engines.train.tune.start import new_detector, read_detector, recalibrate, with_classes
+from engines.train.tune.start import (
+    at_working_point,
+    new_detector,
+    read_detector,
+    recalibrate,
+    with_classes,
+)
 from engines.train.tune.state import half_type
 from stream.errors import ConfigError, ModelError
 from stream.files import atomic_file
 
 _KEPT_SCORE = 0.25  # the pipeline's smallest score kept, which the best working point is moved to
+_TOLD_BY_THE_MODEL = ("size", "from", "localization_loss", "steps", "seed", "score_shift")
+_SHARE = "probability of the class among the others and nobody, a softmax"
 _TOLD = 20  # problems of the labels that are said; all are in problems.jsonl
 _SAMPLE = 64  # pictures whose statistics the default's normalizations get
 
@@ -109,7 +117,7 @@ def tune(
         if resume:
             course.resume()
         course.run()
-        net, shift = calibrated(course.best_net(), course.taken["best_score"], _KEPT_SCORE)
+        net, shift = at_working_point(course.best_net(), course.taken["best_score"], _KEPT_SCORE)
         facts = _facts(course, dataset, problems, shift)
         _export(net, out, course, facts)
         found, _ = evaluate(net, held, imgsz)
@@ -158,11 +166,13 @@ def _tell(problems: Problems, dataset: LabelledDataset, folder: Path, say: Say) 
 
 def _first_net(settings: TuneSettings, train: LabelledDataset, imgsz: tuple[int, int]) -> Yolo:
     """Random weights, or the default detector's with these classes."""
+    background = settings.localization is not None
     if settings.start == "scratch":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            return new_detector(settings.size, len(train.class_names))
-    net = with_classes(*read_detector(resolve("default", "detector").path), train.class_names)
+            return new_detector(settings.size, len(train.class_names), background=background)
+    known = read_detector(resolve("default", "detector").path)
+    net = with_classes(*known, train.class_names, background=background)
     made = Batches(train, BatchSettings(settings.batch, imgsz, 1 << 62, settings.views), settings.seed)
     count = -(-_SAMPLE // settings.batch)
     batches = (made[step].images.float() / 255 for step in range(count))
@@ -184,6 +194,7 @@ def _facts(course: Course, dataset: LabelledDataset, problems: Problems, shift: 
         "unreadable": course.unreadable,
         "size": s.size,
         "from": s.start,
+        "localization_loss": s.localization_loss,
         "imgsz": list(course.imgsz),
         "epochs": course.history[-1]["epoch"],
         "planned_epochs": course.epochs,
@@ -209,7 +220,8 @@ def _export(net: Yolo, out: Path, course: Course, facts: dict[str, Any]) -> None
         "author": "",
         "license": "as the labelled images allow",
         "description": f"celstream detector trained on {facts['train_images']} labelled images",
-        **{key: str(facts[key]) for key in ("size", "from", "steps", "seed", "score_shift")},
+        **{key: str(facts[key]) for key in _TOLD_BY_THE_MODEL},
+        "scores": "fit of the box, a sigmoid" if facts["localization_loss"] == "iou" else _SHARE,
         "ap50": f"{course.taken['ap50']:.4f}",
     }
     try:

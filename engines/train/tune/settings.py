@@ -6,18 +6,20 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from engines.train.export import IMAGE_SIZE
 from engines.train.labels import LabelledDataset, split
+from engines.train.localization import LocalizationSettings
 from engines.train.tune.data import STEP
 from engines.train.tune.start import SIZES, Size
 from engines.train.tune.views import ViewSettings
 from stream.errors import ConfigError
 
 Start = Literal["default", "scratch"]
+Localization = Literal["iou", "sum", "weighted", "exp", "exp_squared"]
 _RATES = {"default": 5e-4, "scratch": 2e-3}
 _VIEWS = 10_000  # pictures that a training is made of where no epochs are told
 _FEWEST, _MOST = 12, 120  # and how many epochs that may be
@@ -41,6 +43,9 @@ class TuneSettings:
         rate: peak learning rate. Raising it learns faster until it diverges. None: by ``start``.
         val: share of the images to measure with; None: as the labels say, or .2 where they do not.
         patience: epochs without a better AP50:95 after which it ends; None: never.
+        localization_loss: how boxes are learned. "iou": by their overlap, with scores that say how well the
+            box fits. The others by their corners, in all but "sum" as far as the class is right, with scores
+            that are the probability of the class; see ``engines.train.localization``.
         seed: the same seed gives the same weights on one machine with the same number of threads.
         workers: processes that read images and make pictures; 0: none beside the trainer. Weights do not
             depend on it.
@@ -58,6 +63,7 @@ class TuneSettings:
     rate: float | None = None
     val: float | None = None
     patience: int | None = None
+    localization_loss: Localization = "iou"
     seed: int = 0
     workers: int = 1
     threads: int | None = None
@@ -69,6 +75,11 @@ class TuneSettings:
         start = self.start or ("default" if self.size == "n" else "scratch")
         if self.size not in SIZES:
             raise ConfigError(f"size: expected one of {', '.join(SIZES)}, got {self.size!r}")
+        if self.localization_loss not in get_args(Localization):
+            raise ConfigError(
+                f"localization loss: expected one of {', '.join(get_args(Localization))},"
+                f" got {self.localization_loss!r}"
+            )
         if start == "default" and self.size != "n":
             raise ConfigError(
                 f"from default: there are weights for size n only, not for {self.size}; use --size n, or"
@@ -87,6 +98,13 @@ class TuneSettings:
                 f"imgsz: expected multiples of {STEP}, got {self.imgsz[0]}x{self.imgsz[1]} (height x width)"
             )
         return replace(self, start=start)
+
+    @property
+    def localization(self) -> LocalizationSettings | None:
+        """Of the class-dependent loss, which here has to learn the whole box; None for "iou"."""
+        if self.localization_loss == "iou":
+            return None
+        return LocalizationSettings(self.localization_loss, reference="corners")
 
     @property
     def peak_rate(self) -> float:

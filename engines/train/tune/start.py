@@ -8,6 +8,9 @@ batch, would begin with another network than the file's.
 
 from __future__ import annotations
 
+import copy
+import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.nets.yolo import NECK, WIDTHS, Yolo
+from engines.train.export import calibrated
 from engines.train.folded import restore
 from stream.errors import ModelError
 
@@ -29,10 +33,10 @@ SIZES: dict[str, tuple[tuple[int, int, int, int, int], int, int]] = {
 _LIKE = "character"  # whose answers a class begins with that the file does not know
 
 
-def new_detector(size: Size, classes: int) -> Yolo:
-    """A net of random weights; see ``SIZES``."""
+def new_detector(size: Size, classes: int, *, background: bool = False) -> Yolo:
+    """A net of random weights; see ``SIZES`` and, for ``background``, ``Yolo``."""
     widths, depth, neck = SIZES[size]
-    return Yolo(classes, widths, depth, neck)
+    return Yolo(classes, widths, depth, neck, background=background)
 
 
 def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
@@ -68,20 +72,46 @@ def _bias_of(place: str) -> str | None:
     return f"{above}.conv.weight_bias" if module == "norm" else None
 
 
-def with_classes(net: Yolo, known: tuple[str, ...], names: tuple[str, ...]) -> Yolo:
+def with_classes(
+    net: Yolo, known: tuple[str, ...], names: tuple[str, ...], *, background: bool = False
+) -> Yolo:
     """The same net telling ``names`` apart in place of ``known``.
 
     A class of a known name keeps its weights, every other begins as 'character' (or as the first class).
+    With ``background``, whose logit is 0, each takes its part of the odds: of names that begin alike, and
+    where nothing else is likely, the scores together are the one score that was.
     """
     like = known.index(_LIKE) if _LIKE in known else 0
     rows = [known.index(name) if name in known else like for name in names]
-    out = Yolo(len(names), net.widths, net.depth, net.neck)
+    out = Yolo(len(names), net.widths, net.depth, net.neck, background=background)
+    alike = Counter(rows)
     state = dict(net.state_dict())
     for name, value in state.items():
         if name.startswith("class_out."):
             state[name] = value[rows].clone()
+        if name.startswith("class_out.") and background:
+            if name.endswith("bias"):
+                state[name] -= torch.tensor([math.log(alike[row]) for row in rows])
+            state[name] = torch.cat([torch.zeros_like(value[:1]), state[name]])
     out.load_state_dict(state)
     return out.eval()
+
+
+@torch.no_grad()
+def at_working_point(net: Yolo, score: float, to: float) -> tuple[Yolo, float]:
+    """A copy of ``net`` in which what scored ``score`` scores ``to``, and the move in logits.
+
+    With a background only its logit moves, as for pictures in which nobody is rarer or more common. The
+    scores stay a softmax; the move is exact where no two classes compete.
+    """
+    moved, shift = calibrated(net, score, to)
+    if net.background:
+        moved = copy.deepcopy(net)
+        for layer in moved.class_out:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            layer.bias[0] -= shift
+    return moved, shift
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from engines.nets.yolo import Yolo
 from engines.train.detector import spread_ignore
-from engines.train.losses import LossSettings, detection_loss
+from engines.train.localization import LocalizationSettings, localization_loss
+from engines.train.losses import LossParts, LossSettings, detection_loss
 from engines.train.tune.data import Batch
 from stream.errors import CelstreamError, ConfigError
 from stream.files import atomic_file
@@ -31,7 +32,8 @@ class LossError(CelstreamError):
 class StepSettings:
     """``rate``: peak of AdamW's; ``warmup`` steps; ``decay`` of weights; ``average``: decay of the running
     mean, raising it makes it steadier and later; ``still``: normalize by the statistics the net came with,
-    not by the batch's, which is steadier where a good net is trained on with few images."""
+    not by the batch's, which is steadier where a good net is trained on with few images; ``localization``:
+    the class-dependent loss in place of ``loss``, for a net with a background."""
 
     rate: float
     warmup: int = 50
@@ -39,6 +41,7 @@ class StepSettings:
     average: float = 0.998
     still: bool = False
     loss: LossSettings = field(default_factory=LossSettings)
+    localization: LocalizationSettings | None = None
 
 
 class Tuner:
@@ -78,7 +81,7 @@ class Tuner:
         with torch.autocast(self.device, self.half or torch.bfloat16, enabled=self.half is not None):
             boxes, logits, points = self.net(images)
         veil = spread_ignore(batch.ignore.to(self.device), images.shape[2], images.shape[3])
-        loss = detection_loss(boxes, logits, points, truth[..., :5], veil, truth[..., 5], s.loss)
+        loss = self._loss(boxes, logits, points, truth, veil)
         value = float(loss.total.detach())
         if not math.isfinite(value):
             raise LossError(self._blame(value, boxes, logits, points, truth, veil, batch.names))
@@ -93,6 +96,13 @@ class Tuner:
         self.steps_done += 1
         self._follow()
         return {"loss": value, "score_loss": float(loss.score.detach()), "box_loss": float(loss.box.detach())}
+
+    def _loss(self, boxes: Tensor, logits: Tensor, points: Tensor, truth: Tensor, veil: Tensor) -> LossParts:
+        s = self.settings
+        if s.localization is None:
+            return detection_loss(boxes, logits, points, truth[..., :5], veil, truth[..., 5], s.loss)
+        parts = localization_loss(boxes, logits, points, truth[..., :5], s.localization, veil[..., 0])
+        return LossParts(parts.total, parts.classification, parts.localization, parts.cells)
 
     def _train_mode(self) -> None:
         self.net.train()
@@ -126,15 +136,7 @@ class Tuner:
         bad = []
         for i, name in enumerate(names):
             one = slice(i, i + 1)
-            part = detection_loss(
-                boxes[one].detach(),
-                logits[one].detach(),
-                points,
-                truth[one, :, :5],
-                veil[one],
-                truth[one, :, 5],
-                self.settings.loss,
-            )
+            part = self._loss(boxes[one].detach(), logits[one].detach(), points, truth[one], veil[one])
             if not math.isfinite(float(part.total)):
                 bad.append(name)
         return f"the loss is {value}, at {_listed(tuple(bad) or names)}"
