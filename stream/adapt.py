@@ -8,10 +8,8 @@ embeddings are no better, the old ones stay and the reason is told.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +39,10 @@ Start = Literal["default", "scratch"]
 MIN_CROPS = 300  # different pictures: with fewer the network learns these and not the show
 SURE = 0.5  # score from which a box is learned from: below it every other one is a part or a thing
 _MOST = 12_000  # pictures that are learned from, evenly over the folder: 150 MB
+
+
+class AdaptationStopped(Exception):
+    """Whoever asked for the adaptation asked to stop it; the folder is as it was before."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def adapt(
         DependencyError: torch or onnx is not installed.
         WorkdirError: no such work folder, in use, or damaged.
     """
-    _needs_torch()
+    needs_torch()
     with WorkFolder.open(out, create=False) as folder:
         return adapt_folder(
             folder,
@@ -128,17 +130,22 @@ def adapt_folder(
     progress: Progress | None = None,
     report: bool = True,
     cluster: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> AdaptSummary:
     """Adapt an open work folder; arguments and errors as for :func:`adapt`.
 
-    ``cluster`` False leaves clustering, report and the record's number of clusters to the caller.
+    ``cluster`` False leaves clustering, report and the record's number of clusters to the caller. ``stop`` is
+    asked at every step and between parts of the work.
+
+    Raises:
+        AdaptationStopped: ``stop`` said so.
     """
-    _needs_torch()
+    needs_torch()
     if not (np.isfinite(minutes) and minutes > 0):
         raise ConfigError(f"minutes: expected more than 0, got {minutes}; 3 is usual")
     began = time.perf_counter()
     progress = progress or Quiet()
-    show = _Show.read(folder, min_crops)
+    show = _Show.read(folder, min_crops, stop or (lambda: False))
     progress.note(f"adapting to {len(show.rows)} crops for at most {minutes:g} minutes ...")
     adapted = _train(show, start, 60 * minutes, steps, seed, progress)
     if adapted.kept:
@@ -172,9 +179,10 @@ class _Show:
     rows: Array
     of_row: Array  # (M,) position in ``rows`` of every crop's picture
     chosen: Array  # (K,) positions in ``rows`` that are learned from
+    stop: Callable[[], bool]
 
     @classmethod
-    def read(cls, folder: WorkFolder, min_crops: int) -> _Show:
+    def read(cls, folder: WorkFolder, min_crops: int, stop: Callable[[], bool]) -> _Show:
         infos = folder.segments()
         crops = folder.crops()
         pictures = distinct(crops)
@@ -182,20 +190,28 @@ class _Show:
         if count < max(min_crops, 2):
             raise ConfigError(
                 f"{folder.path}: expected at least {max(min_crops, 2)} different crops to adapt to, found"
-                f" {count}; run with a smaller --interval or on more of the show, or lower --min-crops"
+                f" {count}; run with a smaller --interval or on more of the show, or lower adapt.min_crops"
+                " (`celstream adapt --min-crops`)"
             )
         sure = np.flatnonzero(crops.score[pictures.rows] >= SURE)
         if len(sure) < max(min_crops, 2):  # another detector's scores, or few of them: all are taken
             sure = np.arange(count)
         evenly = np.linspace(0, len(sure) - 1, min(len(sure), _MOST)).round().astype(np.int64)
         chosen = sure[np.unique(evenly)]
-        return cls(folder, infos, crops, pictures.rows, pictures.of_row, chosen)
+        return cls(folder, infos, crops, pictures.rows, pictures.of_row, chosen, stop)
+
+    def go_on(self) -> None:
+        """Raises AdaptationStopped where that was asked."""
+        if self.stop():
+            raise AdaptationStopped
 
     def squares(self, rows: Array) -> Iterator[Array]:
         """The embedder's pictures of these rows of ``crops``, in parts."""
         from engines.train.views import SIDE
 
-        yield from squares(self.folder, self.crops.crop_id[rows], SIDE, "pad")
+        for part in squares(self.folder, self.crops.crop_id[rows], SIDE, "pad"):
+            self.go_on()
+            yield part
 
 
 def _train(
@@ -210,6 +226,7 @@ def _train(
     couples = different(frame_numbers(crops)[rows], tracks, crops.boxes[rows])
 
     def told(step: int, steps: int, value: float | None) -> None:
+        show.go_on()
         if value is not None:
             progress.note(f"adapting: step {step} of {steps}, signal {value:.4f}")
 
@@ -254,7 +271,7 @@ def _finish(folder: WorkFolder, summary: AdaptSummary, *, report: bool, cluster:
     """Note what was done in the folder's record, and cluster again where there are new embeddings."""
     record = folder.read_run()
     about = {key: value for key, value in summary.as_json().items() if key not in ("out", "clusters")}
-    about["segments"] = _segments_mark(folder)
+    about["segments"] = embeddings.mark_of(folder.segments())
     folder.write_run(record | {"adaptation": about})
     if not cluster:
         return summary
@@ -271,18 +288,20 @@ def _finish(folder: WorkFolder, summary: AdaptSummary, *, report: bool, cluster:
 
 
 def is_adapted(folder: WorkFolder) -> bool:
-    """Whether the last adaptation of the folder, kept or not, was to the segments that it holds now."""
+    """Whether the folder was adapted, kept or not, to the segments that it holds now."""
     about = folder.read_run().get("adaptation")
-    return isinstance(about, dict) and about.get("segments") == _segments_mark(folder)
+    infos = folder.segments()
+    if not isinstance(about, dict) or about.get("segments") != embeddings.mark_of(infos):
+        return False
+    return not about.get("kept") or embeddings.matching(folder.path, infos) is not None
 
 
-def _segments_mark(folder: WorkFolder) -> str:
-    """Short identity of the segments with crops and what their rows follow from."""
-    marks = json.dumps(embeddings.segment_marks(folder.segments()), sort_keys=True)
-    return hashlib.sha256(marks.encode()).hexdigest()[:16]
+def different_crops(folder: WorkFolder) -> int:
+    """How many different pictures the crops of a folder show."""
+    return len(distinct(folder.crops(embeddings=False)))
 
 
-def _needs_torch() -> None:
+def needs_torch() -> None:
     """Raises DependencyError where what training needs is not installed."""
     missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
     if missing:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stream.adapt_command import adapt
+from stream.adapt_command import adapt as adapt_command
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 from stream.labels_command import labels_app
 from stream.train_command import train_app
@@ -104,6 +104,13 @@ def run(
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(help="A GPU where there is one; 'cuda' makes its absence an error. (default: auto)"),
     ] = None,
+    adapt: Annotated[
+        Literal["auto", "on", "off"] | None,
+        typer.Option(
+            help="Adapt the embedding to the show before clustering, in minutes, without labels; auto:"
+            " where there are 300 different crops and torch is installed. (default: auto)"
+        ),
+    ] = None,
     json_: AsJson = False,
     log: Log = "auto",
 ) -> None:
@@ -123,6 +130,7 @@ def run(
             "detector": _given(model=detector),
             "embedder": _given(model=embedder),
             "cluster": _given(clusters=clusters, strength=strength),
+            "adapt": _given(mode=adapt),
         },
     )
     progress = make_progress(log)
@@ -136,7 +144,7 @@ def run(
     if json_:
         print(json.dumps(asdict(summary)))
     else:
-        print(_sentence(asdict(summary)))
+        print(summary.as_text())
     raise typer.Exit(summary.exit_code)
 
 
@@ -160,36 +168,6 @@ def _stop_on_interrupt(stop: Callable[[], None], say: Callable[[str], None]) -> 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _sentence(s: dict[str, Any]) -> str:
-    from stream.report.words import lasting, rate
-
-    if s["interrupted"]:
-        return (
-            f"Stopped; whole segments are kept in {s['out']}. Run the same command again to go on, "
-            f"or `celstream cluster {s['out']}` to group what is there."
-        )
-    if not s["segments"] and s["quarantined"]:
-        kept = Path(s["out"], "quarantine.jsonl")
-        return "No input could be used" + (f": see {kept}" if kept.exists() else ".")
-    # as the report says it
-    speed = f" ({rate(s['times_real_time'])}x real time)" if s["times_real_time"] else ""
-    lines = [
-        f"{_count(s['clusters'], 'cluster')} from {_count(s['crops'], 'crop')}"
-        f" in {_count(s['frames'], 'frame')} of {_count(s['videos'], 'video')},"
-        f" {lasting(s['seconds'])}{speed}"
-    ]
-    if s["segments_done_before"]:
-        were = "was" if s["segments_done_before"] == 1 else "were"
-        lines.append(f"{s['segments_done_before']} of {_count(s['segments'], 'segment')} {were} done before")
-    if s["quarantined"]:
-        lines.append(
-            f"{_count(len(s['quarantined']), 'input')} could not be used: see {s['out']}/quarantine.jsonl"
-        )
-    if s["report"]:
-        lines.append(f"Report: {s['report']}")
-    return "\n".join(lines)
 
 
 @app.command()
@@ -223,7 +201,7 @@ def cluster(
         print(f"{counted}, strength {meta['strength']:.3f}. See {workdir / 'report.html'}")
 
 
-app.command()(adapt)
+app.command()(adapt_command)
 
 
 @app.command()

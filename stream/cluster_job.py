@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from stream.config import ClusterConfig, Config, load_config
 from stream.embeddings import segment_marks as segment_marks
 from stream.errors import ConfigError, WorkdirError
 from stream.names import carry_names, cluster_names
+from stream.store import SegmentInfo
 from stream.summary import release_memory
 from stream.tables import ClusterTable, CropTable
 from stream.workdir import WorkFolder
@@ -136,15 +137,16 @@ def cluster_folder(
     table.meta["tracks"] = count
     # what the crops' ids stand for: names are taken over only while it is the same
     table.meta["segments"] = segment_marks(infos)
-    used = embeddings.matching(folder.path, infos)
-    table.meta["embeddings"] = str(used.about.get("model")) if used else "segments"
+    table.meta["embeddings"] = embeddings_used(folder.path, infos)
     if mixed:
         table.meta["messages"].append(
             "the folder holds segments made with different detectors or settings;"
             " run all its videos again with one config to compare like with like"
         )
     adapted = embeddings.find(folder.path)
-    if adapted is not None and (changed := embeddings.mismatch(adapted, infos)):
+    tried = folder.read_run().get("adaptation")
+    tried = isinstance(tried, dict) and tried.get("segments") == embeddings.mark_of(infos)
+    if adapted is not None and not tried and (changed := embeddings.mismatch(adapted, infos)):
         table.meta["messages"].append(
             f"clustered without adaptation: segments new or done again since: {changed} of {len(infos)};"
             " run `celstream adapt` again"
@@ -158,6 +160,23 @@ def cluster_folder(
         )
     folder.write_clusters(table)
     return table
+
+
+def is_clustered(folder: WorkFolder, infos: Sequence[SegmentInfo]) -> bool:
+    """Whether the latest clusters are of these segments, all of the folder's, and of what embeds them now."""
+    try:
+        meta = folder.read_clusters().meta
+    except WorkdirError:
+        return False  # none, or its file is damaged
+    # folders made before there was adaptation do not say what was clustered
+    same = meta.get("embeddings", "segments") == embeddings_used(folder.path, infos)
+    return same and meta.get("segments") == segment_marks(infos)
+
+
+def embeddings_used(folder: Path, infos: Sequence[SegmentInfo]) -> str:
+    """Which embeddings of a folder's crops are clustered: "segments", or an adapted network by its hash."""
+    used = embeddings.matching(folder, infos)
+    return str(used.about.get("model")) if used else "segments"
 
 
 def frame_numbers(crops: CropTable) -> Any:

@@ -137,6 +137,35 @@ class ClusterConfig(_Strict):
         return self
 
 
+def _adapt_mode(value: Any) -> Any:
+    """YAML reads a bare ``on`` or ``off`` as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class AdaptConfig(_Strict):
+    """Adapting the embedding to the show after its last segment, without labels; `adapt: off` is short for
+    `mode: off`."""
+
+    mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(_adapt_mode)] = "auto"
+    """'auto' adapts the default embedder where there are enough crops and torch is installed, once for the
+    same segments; 'on' adapts also when the embedder is yours, and says so when it cannot; 'off' never does.
+    Embeddings of an earlier adaptation stay in use while they are of these segments."""
+    min_crops: int = Field(300, ge=2)
+    """Different crops below which it is not done. Raising it leaves small folders as they are."""
+    minutes: float = Field(3.0, gt=0, allow_inf_nan=False)
+    """Longest time to train. Raising it learns more of a large show."""
+    steps: int | None = Field(None, ge=1)
+    """Training steps; None takes what the minutes stand for, which otherwise are the clock alone. Raising it
+    learns more and takes longer."""
+    seed: int = Field(0, ge=0)
+    """Another seed is another order of the crops and other views of them."""
+
+
+def _short_adapt(value: Any) -> Any:
+    """``adapt: off`` -> ``adapt: {mode: off}``."""
+    return {"mode": value} if isinstance(value, str | bool) else value
+
+
 class Config(_Strict):
     """One run. Every key can be given in YAML, as ``--set key=value``, and to :func:`stream.run`."""
 
@@ -168,6 +197,7 @@ class Config(_Strict):
     crops: CropConfig = CropConfig()
     embedder: EmbedderConfig = EmbedderConfig()
     tracks: TrackConfig = TrackConfig()
+    adapt: Annotated[AdaptConfig, BeforeValidator(_short_adapt)] = AdaptConfig()
     cluster: ClusterConfig = ClusterConfig()
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stream.config import load_config
 from stream.errors import ConfigError
 from stream.progress import Progress, Quiet
 from stream.report.words import count, lasting, rate
@@ -58,6 +59,8 @@ def run_demo(
 ) -> DemoResult:
     """Render an episode into ``out``, run the default job on it in ``out/work``, and score it.
 
+    The job is run without show adaptation, whatever the number of crops: a demo is quick.
+
     Args:
         out: folder for the episode, its truth and the work folder.
         seed: another seed is another cast and another story.
@@ -79,5 +82,5 @@ def run_demo(
         Path(out), seed=seed, seconds=seconds, characters=characters, style="cel", label_interval_s=0.5
     )
     work = Path(out) / "work"
-    summary = run(episode.video, work, progress=progress)
+    summary = run(episode.video, work, load_config(values={"adapt": "off"}), progress=progress)
     return DemoResult(episode.video, summary, evaluate_folder(work, episode.boxes_csv))

@@ -13,6 +13,7 @@ more, and the embeddings of the segment files are used.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,12 @@ def segment_marks(infos: Sequence[SegmentInfo]) -> dict[str, str]:
     return {f"{info.video}/{info.key}": info.fingerprint[:16] for info in infos if info.crops}
 
 
+def mark_of(infos: Sequence[SegmentInfo]) -> str:
+    """Short identity of the segments with crops and what their rows follow from, for records."""
+    marks = json.dumps(segment_marks(infos), sort_keys=True)
+    return hashlib.sha256(marks.encode()).hexdigest()[:16]
+
+
 def find(folder: Path, name: str = ADAPTED) -> EmbeddingSet | None:
     """The set of that name in a work folder, None where there is none or none that is whole."""
     path = folder / "embeddings" / name
@@ -85,6 +92,17 @@ def read(found: EmbeddingSet, infos: Sequence[SegmentInfo]) -> Array:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.where(norms > 0, norms, 1)
     return vectors
+
+
+def check(found: EmbeddingSet, infos: Sequence[SegmentInfo]) -> None:
+    """Read every file of the set once, one at a time.
+
+    Raises:
+        WorkdirError: as for :func:`read`.
+    """
+    for info in infos:
+        if info.crops:
+            _read_file(found, info)
 
 
 def write(

@@ -17,6 +17,7 @@ from stream.version import VERSION
 from stream.workdir import WorkFolder
 
 if TYPE_CHECKING:
+    from stream.adapt_step import AdaptStep
     from stream.stations import Stations
 
 
@@ -28,6 +29,8 @@ class Ledger:
         notes: what a person should know.
         defects: inputs that failed by an error of ours.
         clustering: what clustering took.
+        adaptation: what show adaptation did, None where there was none.
+        chosen: cluster settings that a person chose since the last run and that stay.
         video_seconds: length of the video that was worked on.
     """
 
@@ -38,6 +41,8 @@ class Ledger:
         self.notes: list[str] = []
         self.defects = 0
         self.clustering = StationStats("cluster")
+        self.adaptation: AdaptStep | None = None
+        self.chosen: Any = None
         self.video_seconds = 0.0
         self._began = time.perf_counter()
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -67,7 +72,8 @@ class Ledger:
         infos = self.folder.segments()
         table = self.folder.latest_clusters()
         meta = self.folder.read_clusters(table).meta if table else {}
-        seconds = time.perf_counter() - self._began
+        adapt = self.adaptation
+        seconds = time.perf_counter() - self._began - (adapt.seconds if adapt else 0.0)
         summary = Summary(
             out=str(self.folder.path),
             **folder_counts(infos),
@@ -77,14 +83,19 @@ class Ledger:
             segments_done_before=segments_done_before,
             seconds=round(seconds, 3),
             times_real_time=round(self.video_seconds / seconds, 2),
-            peak_rss_bytes=peak_rss_bytes(),
+            peak_rss_bytes=adapt.peak_rss_bytes if adapt else peak_rss_bytes(),
+            adapted=meta.get("embeddings", "segments") != "segments",
+            adapt_seconds=adapt.seconds if adapt else 0.0,
+            adapt_peak_rss_bytes=peak_rss_bytes() if adapt else 0,
+            adaptation=adapt.about if adapt else None,
+            adapt_failed=bool(adapt and adapt.failed and config.adapt.mode == "on"),
             quarantined=tuple(self.quarantined),
             fallbacks=tuple(asdict(fallback) for fallback in stations.fallbacks),
             notes=tuple(self.notes),
             interrupted=interrupted,
             defects=self.defects,
         )
-        record = asdict(summary) | {
+        record: dict[str, Any] = asdict(summary) | {
             "version": VERSION,
             "started": self._started,
             "device": "cpu" if "CPU" in stations.embed.description else "cuda",
@@ -94,6 +105,9 @@ class Ledger:
             "config": config.model_dump(mode="json"),
             "clusters_asked": clusters_asked,
         }
+        del record["adaptation"]  # the folder keeps its own, which an earlier run may have made
+        if self.chosen is not None:
+            record["clustering"] = self.chosen
         self.folder.write_run(record)
         return summary
 

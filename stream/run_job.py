@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from stream.adapt import needs_torch
+from stream.adapt_step import adapt_step
 from stream.batches import Detections, FrameBatch, Segment, Video
-from stream.cluster_job import cluster_folder, segment_marks
+from stream.cluster_job import cluster_folder, is_clustered
 from stream.config import Config, load_config
-from stream.errors import CelstreamError, WorkdirError
+from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import LiveSource, is_live
 from stream.pipeline import Pipeline, SegmentResult, StationStats
@@ -33,7 +35,7 @@ from stream.planning import plan_inputs
 from stream.probe import is_url
 from stream.progress import Progress, Quiet
 from stream.rows import FrameTable, SegmentRows
-from stream.store import SegmentInfo, fingerprint
+from stream.store import fingerprint
 from stream.summary import Summary, release_memory
 from stream.version import VERSION
 from stream.workdir import WorkFolder
@@ -115,8 +117,11 @@ def run(
             asked = {"clusters": clusters, "strength": strength}
             base["cluster"] = {**base.get("cluster", {}), **asked}
         config = load_config(values=_merged(base, settings))
+    config = config or Config()
+    if config.adapt.mode == "on":
+        needs_torch()
     with WorkFolder.open(out, create=True) as folder:
-        job = _Run(folder, config or Config(), progress or Quiet())
+        job = _Run(folder, config, progress or Quiet())
         if on_start is not None:
             on_start(job.stop)
         try:
@@ -197,24 +202,20 @@ class _Run:
         finally:
             stations.close()
         release_memory()
-        if not self._stopped.is_set():
-            videos = {segment.video.name for segment in segments}
-            self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
-            infos = self.folder.segments()
-            if not any(info.crops for info in infos):
-                self.folder.drop_clusters()
-            elif todo or not self._clustered(infos):
-                self._cluster()
-        interrupted = self._stopped.is_set()
+        asked = self._asked_before()
+        grouped = not self._stopped.is_set()
+        if grouped:
+            self._group(segments, new=bool(todo))
+            asked = _cluster_settings(self.config)
         summary = self.ledger.write(
             segments,
             segments_done_before=len(segments) - len(todo),
             stations=stations,
             config=self.config,
-            clusters_asked=self._asked_before() if interrupted else _cluster_settings(self.config),
-            interrupted=interrupted,
+            clusters_asked=asked,
+            interrupted=self._stopped.is_set(),
         )
-        if report and not self._stopped.is_set() and summary.segments:
+        if report and grouped and summary.segments:
             from stream.report import write_report
 
             path = write_report(self.folder)
@@ -223,15 +224,20 @@ class _Run:
             self.folder.write_run(self.folder.read_run() | {"report": summary.report})
         return summary
 
-    def _clustered(self, infos: Sequence[SegmentInfo]) -> bool:
-        """Whether the latest clusters may stay: they are of these segments, and of this config or of what a
-        person chose since. A run that was stopped or killed may have left segments that are in no cluster.
-        """
-        try:
-            known = self.folder.read_clusters().meta.get("segments")
-        except WorkdirError:
-            return False  # none, or its file is damaged
-        return known == segment_marks(infos) and self._asked_before() == _cluster_settings(self.config)
+    def _group(self, segments: Sequence[Segment], *, new: bool) -> None:
+        """Adapt, where that is to be, and cluster, where anything changed; ``new``: segments did."""
+        videos = {segment.video.name for segment in segments}
+        self.folder.drop_stale({self.folder.segment_path(s) for s in segments}, videos)
+        infos = self.folder.segments()
+        same = not new and self._asked_before() == _cluster_settings(self.config)
+        if same:  # then what a person chose since stays
+            self.ledger.chosen = self.folder.read_run().get("clustering")
+        self.ledger.adaptation = adapt_step(self.folder, self.config, self.ledger, self._stopped.is_set)
+        if not any(info.crops for info in infos):
+            self.folder.drop_clusters()
+        # a run that was stopped or killed may have left segments that are in no cluster
+        elif not same or not is_clustered(self.folder, infos):
+            self._cluster()
 
     def _asked_before(self) -> Any:
         """The cluster settings of the last run that came as far as clustering."""
@@ -240,7 +246,10 @@ class _Run:
 
     def _cluster(self) -> None:
         began = time.perf_counter()
-        table = cluster_folder(self.folder, self.config.cluster, device=self.config.device)
+        settings = self.config.cluster
+        if self.ledger.chosen is not None:
+            settings = load_config(values={"cluster": self.ledger.chosen}).cluster
+        table = cluster_folder(self.folder, settings, device=self.config.device)
         for message in table.meta["messages"]:
             self.ledger.note(f"clusters: {message}")
         self.ledger.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))

@@ -8,9 +8,10 @@ import gc
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream.errors import EXIT_DEFECT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_QUARANTINED
+from stream.errors import EXIT_DEFECT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_QUARANTINED, EXIT_USAGE
 
 if TYPE_CHECKING:
     from stream.store import SegmentInfo
@@ -30,9 +31,14 @@ class Summary:
     clusters: int = 0
     segments: int = 0  # of this run's plan
     segments_done_before: int = 0  # of those, by an earlier run
-    seconds: float = 0.0
+    seconds: float = 0.0  # without those of adaptation
     times_real_time: float = 0.0  # seconds of video done in this run, per second
-    peak_rss_bytes: int = 0
+    peak_rss_bytes: int = 0  # until adaptation, where there was one
+    adapted: bool = False  # whether the clusters are of adapted embeddings, of this run or an earlier one
+    adapt_seconds: float = 0.0
+    adapt_peak_rss_bytes: int = 0  # of the whole run, with adaptation
+    adaptation: dict[str, Any] | None = None  # what this run's did: kept, reason, before, after, ...
+    adapt_failed: bool = False  # it was to be done (adapt.mode: on) and could not be
     quarantined: tuple[dict[str, str], ...] = ()
     fallbacks: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -42,12 +48,60 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 a defect of ours, 3 done with quarantined inputs, 130 interrupted."""
+        """0 done, 1 a defect of ours, 3 done with quarantined inputs, 130 interrupted.
+
+        2 where all is done but an adaptation that had to be.
+        """
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.defects:
             return EXIT_DEFECT
+        if self.adapt_failed:
+            return EXIT_USAGE
         return EXIT_QUARANTINED if self.quarantined else EXIT_DONE
+
+    def as_text(self) -> str:
+        """A few lines for people."""
+        from stream.report.words import count, lasting, rate
+
+        if self.interrupted:
+            return self._stopped()
+        if not self.segments and self.quarantined:
+            kept = Path(self.out, "quarantine.jsonl")
+            return "No input could be used" + (f": see {kept}" if kept.exists() else ".")
+        # as the report says it
+        speed = f" ({rate(self.times_real_time)}x real time)" if self.times_real_time else ""
+        lines = [
+            f"{count(self.clusters, 'cluster')} from {count(self.crops, 'crop')}"
+            f" in {count(self.frames, 'frame')} of {count(self.videos, 'video')},"
+            f" {lasting(self.seconds)}{speed}"
+        ]
+        if self.adaptation is not None:
+            head = "Adapted to the show" if self.adaptation.get("kept") else "Not adapted to the show"
+            lines.append(f"{head} in {lasting(self.adapt_seconds)} more: {self.adaptation.get('reason')}")
+        if self.segments_done_before:
+            were = "was" if self.segments_done_before == 1 else "were"
+            lines.append(
+                f"{self.segments_done_before} of {count(self.segments, 'segment')} {were} done before"
+            )
+        if self.quarantined:
+            failed = count(len(self.quarantined), "input")
+            lines.append(f"{failed} could not be used: see {self.out}/quarantine.jsonl")
+        if self.report:
+            lines.append(f"Report: {self.report}")
+        return "\n".join(lines)
+
+    def _stopped(self) -> str:
+        if self.report:
+            how = "with" if self.adapted else "without"
+            return (
+                f"Stopped, and clustered {how} adaptation: see {self.report}."
+                " Run the same command again for what is missing."
+            )
+        return (
+            f"Stopped; whole segments are kept in {self.out}. Run the same command again to go on, "
+            f"or `celstream cluster {self.out}` to group what is there."
+        )
 
 
 def folder_counts(infos: Sequence[SegmentInfo]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from stream.batches import Array
 from stream.names import character_numbers
+from stream.report.adaptation import adaptation_of
 from stream.report.axis import Axis
 from stream.report.data import (
     Cluster,
@@ -88,6 +89,7 @@ def collect(
         videos=tuple(axis.videos),
         total_s=sum(v.duration_s for v in axis.videos),
         held=axis.held,
+        adaptation=adaptation_of(folder, record),
     )
     known = {q.uri for q in base.quarantined}
     others = [q for q in folder.quarantined() if text(q.get("uri")) not in known]

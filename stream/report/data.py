@@ -6,6 +6,7 @@ the start of a video, pictures are small JPEG files ready to be embedded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -131,6 +132,23 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """Show adaptation: what was measured without labels before and after, and whether it is in use."""
+
+    kept: bool
+    finished: bool  # not stopped, and no error
+    reason: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    seconds: float | None
+    steps: int | None
+    planned_steps: int | None
+    crops: int | None  # different ones
+    learned_from: int | None  # of these
+    peak_rss_bytes: int | None  # of the run with it
+
+
+@dataclass(frozen=True)
 class SettingLine:
     """One line of the resolved configuration, as YAML. ``changed`` where it is not the default."""
 
@@ -174,6 +192,7 @@ class ReportData:
     unsorted: tuple[Picture, ...] = ()  # crops of a run that is not clustered
     stations: tuple[Station, ...] = ()
     models: tuple[Model, ...] = ()
+    adaptation: Adaptation | None = None
     quarantined: tuple[Quarantined, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     notes: tuple[str, ...] = ()

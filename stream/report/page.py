@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import resources
 from string import Template
 
+from stream.report.adaptation import adaptation_section
 from stream.report.data import Cluster, Picture, ReportData, VideoInfo
 from stream.report.run_page import (
     empty_section,
@@ -37,6 +38,8 @@ def render(data: ReportData) -> str:
         sections.append(("try", "What to try", empty_section(data)))
     if data.small:
         sections.append(("small", "Small", _small(data)))
+    if data.adaptation:
+        sections.append(("adaptation", "Adaptation", adaptation_section(data)))
     sections.append(("run", "Run", run_section(data)))
     sections.append(("left-out", "Left out", left_out_section(data)))
     if data.videos:

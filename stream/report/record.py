@@ -38,10 +38,10 @@ def records(value: object) -> list[Mapping[str, Any]]:
 
 def from_record(record: Mapping[str, Any]) -> ReportData:
     """The part of the report that ``run.yaml`` alone decides."""
-    config = dict(_mapping(record.get("config")))
+    config = dict(mapping(record.get("config")))
     if "clustering" in record:  # clustered again since the run, with other settings
-        config["cluster"] = _mapping(record.get("clustering"))
-    wanted = _mapping(config.get("cluster")).get("clusters")
+        config["cluster"] = mapping(record.get("clustering"))
+    wanted = mapping(config.get("cluster")).get("clusters")
     if isinstance(wanted, list | tuple) and len(wanted) == 2:
         wanted = f"{wanted[0]}:{wanted[1]}"
     return ReportData(
@@ -51,15 +51,15 @@ def from_record(record: Mapping[str, Any]) -> ReportData:
         seconds=number(record.get("seconds")),
         device=_device(record.get("device")),
         times_real_time=number(record.get("times_real_time")),
-        peak_rss_bytes=_count(record.get("peak_rss_bytes")),
+        peak_rss_bytes=count_of(record.get("peak_rss_bytes")),
         interval_s=number(config.get("interval")),
         sampling=text(config.get("sampling")),
-        frames=_count(record.get("frames")),
-        detections=_count(record.get("detections")),
+        frames=count_of(record.get("frames")),
+        detections=count_of(record.get("detections")),
         wanted_clusters=text(wanted),
-        smallest_shown=_count(_mapping(config.get("cluster")).get("min_size")) or 1,
-        segments=_count(record.get("segments")),
-        segments_done_before=_count(record.get("segments_done_before")),
+        smallest_shown=count_of(mapping(config.get("cluster")).get("min_size")) or 1,
+        segments=count_of(record.get("segments")),
+        segments_done_before=count_of(record.get("segments_done_before")),
         interrupted=record.get("interrupted") is True,
         stations=_stations(record.get("stations")),
         models=_models(record.get("models")),
@@ -87,7 +87,7 @@ def _lines(values: Mapping[str, Any], defaults: Mapping[str, Any], depth: int) -
         default = defaults.get(key)
         if isinstance(value, Mapping) and value:
             found.append(SettingLine(f"{pad}{key}:", False))
-            found += _lines(value, _mapping(default), depth + 1)
+            found += _lines(value, mapping(default), depth + 1)
         else:
             value = list(value) if isinstance(value, tuple) else value
             line = f"{key}: " + _flow(value)
@@ -104,17 +104,17 @@ def _flow(value: object) -> str:
 
 def _stations(value: object) -> tuple[Station, ...]:
     found = []
-    for name, about in _mapping(value).items():
-        seconds = number(_mapping(about).get("seconds"))
+    for name, about in mapping(value).items():
+        seconds = number(mapping(about).get("seconds"))
         if seconds is not None and seconds >= 0:
-            items, batches = (_count(_mapping(about).get(k)) for k in ("items", "batches"))
+            items, batches = (count_of(mapping(about).get(k)) for k in ("items", "batches"))
             found.append(Station(str(name), seconds, items, batches))
     return tuple(found)
 
 
 def _models(value: object) -> tuple[Model, ...]:
     found = []
-    for role, about in _mapping(value).items():
+    for role, about in mapping(value).items():
         if isinstance(about, Mapping):
             path = text(about.get("path")) or text(about.get("model"))
             name = text(about.get("engine")) or PurePath(path).name
@@ -158,10 +158,12 @@ def _date(value: object) -> str:
     return f"{when.day} {month} {when.year}, {when:%H:%M}{zone}"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value, or an empty mapping for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _count(value: object) -> int | None:
+def count_of(value: object) -> int | None:
+    """A whole number, or None for what is no number."""
     found = number(value)
     return None if found is None else int(found)

@@ -22,7 +22,9 @@ def run_section(data: ReportData) -> str:
             ("Kept", f"{data.segments_done_before} of {count(data.segments, 'segment')} from before")
         )
     if data.peak_rss_bytes:
-        facts.append(("Peak memory", size(data.peak_rss_bytes)))
+        adapting = data.adaptation.peak_rss_bytes if data.adaptation else None
+        more = f", {size(adapting)} with adaptation" if adapting else ""
+        facts.append(("Peak memory", size(data.peak_rss_bytes) + more))
     for model in data.models:
         sha = f" · {model.sha256[:12]}" if model.sha256 else ""
         facts.append((model.role.capitalize(), f"{model.name}{sha}"))

@@ -20,7 +20,10 @@ def test_the_packaged_default_is_the_default_and_documents_every_key() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    for model in (Config, *(type(getattr(Config(), n)) for n in ("detector", "crops", "embedder", "tracks"))):
+    for model in (
+        Config,
+        *(type(getattr(Config(), n)) for n in ("detector", "crops", "embedder", "tracks", "adapt")),
+    ):
         for name, info in model.model_fields.items():
             is_section = isinstance(getattr(model(), name), BaseModel)
             assert is_section or info.description, f"{model.__name__}.{name}"
@@ -77,3 +80,17 @@ def test_bad_files_are_named(tmp_path: Path, text: str | None, says: str) -> Non
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="animation"):
         load_config("cartoons")
+
+
+@pytest.mark.parametrize("word", ["auto", "on", "off"])
+def test_adapt_is_short_for_its_mode(word: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"adapt: {word}\n")  # YAML reads on and off as true and false
+    for config in (
+        load_config(tmp_path / "mine.yaml"),
+        load_config(assignments=[f"adapt={word}"]),
+        load_config(assignments=[f"adapt.mode={word}"]),
+        load_config(values={"adapt": {"mode": word}}),
+    ):
+        assert config.adapt.mode == word
+    with pytest.raises(ConfigError, match=r"adapt\.mode: input should be 'auto', 'on' or 'off'"):
+        load_config(assignments=["adapt=maybe"])
