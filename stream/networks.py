@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engines.classical import gist
 from engines.models import Kind, ModelFile, resolve
 from engines.runtime import DeviceError, Engine, EngineError, MissingRuntimeError, open_engine
 from stream.batches import Array
@@ -33,7 +35,7 @@ class Network:
     """
 
     def __init__(self, name: str, kind: Kind, *, device: str, threads: int) -> None:
-        """Find and load a network.
+        """Find and load a network; the embedder 'gist' is computed and has no file.
 
         Raises:
             ModelError: no such model, not ONNX, or its input is no picture.
@@ -41,8 +43,15 @@ class Network:
             ConfigError: ``device`` 'cuda' cannot be had.
         """
         try:
-            self.file: ModelFile = resolve(name, kind)
-            self.engine: Engine = open_engine(self.file.path, device=device, threads=threads)
+            self.file: ModelFile
+            self.engine: Engine
+            if (name, kind) == (gist.NAME, "embedder"):
+                computed = gist.GistEngine(device=device)
+                self.file = ModelFile(name, kind, Path(name), computed.sha256, "Apache-2.0")
+                self.engine = computed
+            else:
+                self.file = resolve(name, kind)
+                self.engine = open_engine(self.file.path, device=device, threads=threads)
         except EngineError as error:
             raise _translated(error) from error
         inputs = self.engine.inputs

@@ -1,0 +1,1 @@
+"""Features that are computed, not learned."""
