@@ -89,13 +89,21 @@ class Embedder:
         Raises:
             ModelError: the network fails, or puts out numbers that are not finite.
         """
-        side = batch.images.shape[1]
-        if len(batch) and side != self.input_size:
+        return dataclasses.replace(batch, embeddings=self.vectors(batch.images))
+
+    def vectors(self, squares: Array) -> Array:
+        """Square crops (M, S, S, 3) uint8 of side ``input_size`` -> (M, D) float32 of length 1.
+
+        Raises:
+            ModelError: as for calling it.
+        """
+        side = squares.shape[1]
+        if len(squares) and side != self.input_size:
             raise ValueError(f"Embedder: expected crops of side {self.input_size}, got {side}")
-        total = np.empty((len(batch), self.dim), np.float32)
+        total = np.empty((len(squares), self.dim), np.float32)
         step = self._network.batch or self.config.batch_size
-        for start in range(0, len(batch), step):
-            images = self._fitted(batch.images[start : start + step])
+        for start in range(0, len(squares), step):
+            images = self._fitted(squares[start : start + step])
             vectors = self._embed(images, mirror=False)
             if self.config.mirror:
                 vectors = vectors + self._embed(images, mirror=True)
@@ -106,8 +114,8 @@ class Embedder:
                 " export the network in float32"
             )
         length = np.linalg.norm(total.astype(np.float64), axis=1, keepdims=True)
-        embeddings = (total / np.maximum(length, 1e-12)).astype(np.float32)
-        return dataclasses.replace(batch, embeddings=embeddings)
+        embeddings: Array = (total / np.maximum(length, 1e-12)).astype(np.float32)
+        return embeddings
 
     def _fitted(self, images: Array) -> Array:
         """Square crops in the network's shape, where that is no square."""
