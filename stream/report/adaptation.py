@@ -63,6 +63,8 @@ def adaptation_section(data: ReportData) -> str:
         planned = about.planned_steps or 0
         of = f" of {count(planned)}" if planned > about.steps else ""
         facts.append(("Trained", f"{count(about.steps)}{of} steps"))
+    if about.kept:
+        facts.append(("Network", f"embeddings/{embeddings.ADAPTED}/{embeddings.MODEL}"))
     if about.seconds is not None:
         facts.append(("Took", f"{lasting(about.seconds)}, not counted in the run’s"))
     listed = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)
@@ -105,7 +107,7 @@ def _measures(about: Adaptation) -> str:
 def _bar(when: str, name: str, value: float, kind: str) -> str:
     # the signal is the mean logarithm of a probability
     share = math.exp(min(value, 0.0)) if name == "score" else min(max(value, 0.0), 1.0)
-    figure = f"{value:.3f}" if name == "score" else f"{100 * value:.1f} %"
+    figure = f"{value:.4f}" if name == "score" else f"{100 * value:.1f} %"
     return (
         f'<span class="meter {kind}"><b>{when}</b><span class="meter-bar">'
         f'<i style="width:{100 * share:.1f}%"></i></span><small>{figure}</small></span>'

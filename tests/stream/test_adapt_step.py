@@ -46,9 +46,30 @@ def job(episode: Episode, work: Path, adapt: Any, embedder: Path | None = None, 
     return run(episode.video, work, load_config(values=settings | {"adapt": adapt}), **report)
 
 
+class StopsWhenTold(Quiet):
+    """Asks the run to stop when it says that it adapts."""
+
+    def __init__(self) -> None:
+        self.stop: Any = None
+
+    def note(self, message: str) -> None:
+        if message.startswith("adapting to"):
+            self.stop()
+
+
 @pytest.fixture(scope="module")
-def done(episode: Episode, poor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
-    work = tmp_path_factory.mktemp("done") / "work"
+def stopped(episode: Episode, poor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """Stopped while it adapted."""
+    work, stops = tmp_path_factory.mktemp("stopped") / "work", StopsWhenTold()
+    more = {"progress": stops, "on_start": lambda stop: setattr(stops, "stop", stop)}
+    return work, job(episode, work, {"mode": "on", **QUICK}, poor, report=True, **more)
+
+
+@pytest.fixture(scope="module")
+def done(episode: Episode, poor: Path, stopped: tuple[Path, Summary]) -> tuple[Path, Summary]:
+    """The same, run again to its end."""
+    work = stopped[0].with_name("done")
+    shutil.copytree(stopped[0], work)
     began = time.perf_counter()
     summary = job(episode, work, {"mode": "on", **QUICK}, poor, report=True)
     assert summary.seconds + summary.adapt_seconds < time.perf_counter() - began
@@ -62,11 +83,10 @@ def adapted(done: tuple[Path, Summary], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plain(episode: Episode, poor: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run without, by the poor embedder."""
-    work = tmp_path_factory.mktemp("plain") / "work"
-    assert job(episode, work, "off", poor).adaptation is None
-    return work
+def plain(stopped: tuple[Path, Summary], tmp_path: Path) -> Path:
+    """Clustered, not adapted."""
+    shutil.copytree(stopped[0], tmp_path / "plain")
+    return tmp_path / "plain"
 
 
 def state(work: Path) -> tuple[str, bool]:
@@ -82,14 +102,14 @@ def test_adapted_embeddings_are_clustered_once_and_told(done: tuple[Path, Summar
     assert summary.adaptation is not None
     assert (summary.adaptation["kept"], summary.adaptation["steps"]) == (True, 3)
     assert 0 < summary.peak_rss_bytes <= summary.adapt_peak_rss_bytes
-    assert summary.times_real_time == pytest.approx(60 / summary.seconds, rel=0.05)
+    assert summary.segments_done_before == 1
     assert "Adapted to the show in" in summary.as_text()
     with WorkFolder.open(work, create=False, write=False) as folder:
         used = matching(folder.path, folder.segments())
         record = folder.read_run()
     assert used is not None
     assert state(work) == (used.about["model"], True)
-    assert len(list(work.glob("clusters/*.parquet"))) == 1
+    assert len(list(work.glob("clusters/*.parquet"))) == 2  # one more than without
     assert record["adaptation"]["after"]["score"] > record["adaptation"]["before"]["score"]
     assert record["adapt_seconds"] == summary.adapt_seconds > 0
     page = (work / "report.html").read_text()
@@ -158,69 +178,47 @@ def test_too_few_crops_for_on_are_told_after_the_work_is_done(
     assert state(plain) == ("segments", False)
 
 
-class StopsWhenTold(Quiet):
-    """Asks the run to stop when it says that it adapts."""
-
-    def __init__(self) -> None:
-        self.stop: Any = None
-
-    def note(self, message: str) -> None:
-        if message.startswith("adapting to"):
-            self.stop()
-
-
-def test_a_stop_on_the_way_clusters_without_and_a_later_run_adapts(
-    episode: Episode, poor: Path, tmp_path: Path
-) -> None:
-    stops = StopsWhenTold()
-    asked = {"mode": "on", **QUICK}
-    work = tmp_path / "work"
-    summary = job(
-        episode, work, asked, poor, progress=stops, report=True, on_start=lambda f: setattr(stops, "stop", f)
-    )
+def test_a_stop_on_the_way_clusters_without(stopped: tuple[Path, Summary]) -> None:
+    work, summary = stopped
     assert summary.exit_code == 130
     assert summary.report is not None
     assert 3 <= summary.clusters <= 5
+    assert summary.times_real_time == pytest.approx(60 / summary.seconds, rel=0.05)
     assert "clustered without adaptation" in summary.as_text()
     assert state(work) == ("segments", False)
     assert "Not finished" in (work / "report.html").read_text()
-    later = job(episode, work, asked, poor)
-    assert later.exit_code == 0
-    assert later.adapted
-    assert state(work)[1]
 
 
-def test_damaged_embeddings_are_put_out_of_use_and_made_again(
-    adapted: Path, episode: Episode, poor: Path
-) -> None:
+def test_damaged_embeddings_are_put_out_of_use(adapted: Path, episode: Episode, poor: Path) -> None:
+    cluster(adapted, clusters=(2, 2), report=False)
     path = next((adapted / "embeddings" / ADAPTED).glob("*/*.parquet"))
     path.write_bytes(path.read_bytes()[:-40])
     summary = job(episode, adapted, "off", poor)
-    assert summary.clusters >= 3
+    assert summary.clusters == 2  # what a person asked for stays asked for
+    with WorkFolder.open(adapted, create=False, write=False) as folder:
+        assert folder.read_run()["clustering"]["clusters"] == [2, 2]
     assert any(str(path) in note for note in summary.notes)
-    assert state(adapted) == ("segments", False)
-    assert job(episode, adapted, {"mode": "on", **QUICK}, poor).adapted
+    assert state(adapted) == ("segments", False)  # the next run adapts again
 
 
-def test_what_cannot_be_written_costs_the_adaptation_alone(plain: Path, episode: Episode, poor: Path) -> None:
-    (plain / "embeddings").mkdir()
-    (plain / "embeddings" / ADAPTED).write_text("in the way")
-    summary = job(episode, plain, {"mode": "on", **QUICK}, poor)
+@pytest.mark.parametrize("damage", ["budget", "defect"])
+def test_what_goes_wrong_costs_the_adaptation_alone(
+    damage: str, plain: Path, episode: Episode, poor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(plain / "clusters")
+    asked = {"mode": "on", "min_crops": 20, "minutes": 15.0, "steps": 1}  # less than once over the crops
+    if damage == "defect":
+        monkeypatch.setattr(stream.adapt, "different", None)
+    summary = job(episode, plain, asked, poor)
     assert summary.clusters >= 3
-    assert summary.exit_code != 0
+    assert summary.exit_code == (2 if damage == "budget" else 1)
     assert summary.adaptation is not None
     assert not summary.adaptation["kept"]
-    assert any(note.startswith("not adapted: ") for note in summary.notes)
+    reason = "give more minutes" if damage == "budget" else "report it"
+    (note,) = summary.notes
+    assert note.startswith("not adapted: ")
+    assert note.endswith(reason)
     assert state(plain) == ("segments", False)
-
-
-def test_clusters_that_a_person_asked_for_stay_asked_for(plain: Path, episode: Episode, poor: Path) -> None:
-    cluster(plain, clusters=(2, 2), report=False)
-    summary = job(episode, plain, {"mode": "on", **QUICK}, poor)
-    assert summary.adapted
-    assert summary.clusters == 2
-    with WorkFolder.open(plain, create=False, write=False) as folder:
-        assert folder.read_run()["clustering"]["clusters"] == [2, 2]
 
 
 def test_the_option(episode: Episode, plain: Path, poor: Path) -> None:
