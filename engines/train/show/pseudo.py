@@ -1,0 +1,159 @@
+"""What a window of a show's frames teaches of its middle frame: sure boxes, sure background, and the rest.
+
+A box is sure where the teacher's views agree on it and it is found again a moment earlier or later; where it
+is a compact thing that moves on its own, half an agreement does. Background is what never moves in a
+registered shot and no view believes in, and the inside of a sure box beside the box itself: a part of a
+character is none. Everything else is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.train.films import CELL, FilmFrame, analyse, enlarged, shrunk
+from engines.train.material import FILM_BOXES, FILM_NOTES, Shelf, film_note
+from engines.train.measure import iou_matrix
+from engines.train.show.teacher import (
+    Floats,
+    Net,
+    Pictures,
+    Seen,
+    TeacherSettings,
+    ensemble,
+    found_again,
+    shift,
+    view,
+)
+
+STEP = 2  # frames of a window between two moments: half a second
+
+
+@dataclass(frozen=True)
+class PseudoSettings:
+    """``sure``: score of the agreement from which a box is one; raising it takes fewer, better boxes.
+    ``doubt``: score from which the background is not judged any more. ``moving_sure``: score that is enough
+    for a compact moving thing. ``again``: score of the box a moment away. ``still``: share of moving cells
+    below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``."""
+
+    sure: float = 0.55
+    doubt: float = 0.3
+    moving_sure: float = 0.3
+    again: float = 0.15
+    still: float = 0.1
+    still_sure: float = 0.65
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is known of a picture.
+
+    ``picture``: uint8 (H, W, 3). ``sure``: boxes (n, 4) xyxy. ``unjudged``: bool (H, W), True where nobody
+    knows. ``beside``: the picture a moment later or earlier, None where there is none, and how the background
+    ``moved`` on the way there. ``film``: the number of its video.
+    """
+
+    picture: Pictures
+    sure: Floats
+    unjudged: NDArray[np.bool_]
+    beside: Pictures | None
+    moved: Floats
+    film: int
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything in it is known."""
+        return len(self.sure) > 0 or float(self.unjudged.mean()) < 0.9
+
+
+def lesson(
+    net: Net,
+    frames: Pictures,
+    imgsz: tuple[int, int],
+    film: int = 0,
+    settings: PseudoSettings | None = None,
+) -> Lesson:
+    """What the frames (N, H, W, 3) of one shot, a quarter of a second apart, teach of the middle one."""
+    s = settings or PseudoSettings()
+    middle = len(frames) // 2
+    picture = frames[middle]
+    motion = enlarged(analyse([shrunk(frame) for frame in frames]), picture)
+    seen = ensemble(net, picture, imgsz, s.teacher)
+    beside = [k for k in (middle + STEP, middle - STEP) if 0 <= k < len(frames)]
+    moves = [shift(picture, frames[k]) for k in beside]
+    again = np.zeros(len(seen.scores), np.float32)
+    for k, moved in zip(beside, moves, strict=True):
+        there = view(net, frames[k : k + 1], imgsz)[0]
+        again = np.maximum(again, found_again(seen.boxes, there, moved, s.teacher.follow))
+    sure, unjudged = _judged(seen, again if beside else None, motion, s)
+    return Lesson(
+        picture=picture,
+        sure=seen.boxes[sure],
+        unjudged=unjudged,
+        beside=frames[beside[0]] if beside else None,
+        moved=moves[0] if moves else np.zeros(2, np.float32),
+        film=film,
+    )
+
+
+def _judged(
+    seen: Seen, again: Floats | None, motion: FilmFrame, s: PseudoSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which boxes are sure (n,), and where nothing is known (H, W)."""
+    height, width = motion.image.shape[:2]
+    unknown = np.ones((height, width), bool)
+    if motion.registered:
+        cells = np.kron(motion.unknown, np.ones((CELL, CELL), bool))
+        unknown[: cells.shape[0], : cells.shape[1]] = cells[:height, :width]
+    stirred = np.array([_share(unknown, box) for box in seen.boxes], np.float32)
+    blob = iou_matrix(seen.boxes, motion.boxes).max(1, initial=0) >= 0.5
+    lies_still = (stirred < s.still) & motion.registered
+    floor = np.where(blob, s.moving_sure, np.where(lies_still, s.still_sure, s.sure))
+    sure = seen.scores >= floor
+    if again is not None:
+        sure &= again >= s.again
+    sure &= np.cumsum(sure) <= FILM_BOXES  # best first
+    unjudged = unknown.copy()
+    for box in seen.boxes[sure]:
+        unjudged[_inside(box)] = False
+    within = _covered(seen.boxes, seen.boxes[sure]) > 0.8
+    doubtful = ~sure & ~within & (seen.scores >= np.where(lies_still, s.sure, s.doubt))
+    for box in seen.boxes[doubtful]:
+        unjudged[_inside(box)] = True
+    return sure, unjudged
+
+
+def _inside(box: Floats) -> tuple[slice, slice]:
+    x1, y1, x2, y2 = (max(0, round(float(v))) for v in box)
+    return slice(y1, y2), slice(x1, x2)
+
+
+def _share(where: NDArray[np.bool_], box: Floats) -> float:
+    part = where[_inside(box)]
+    return float(part.mean()) if part.size else 0.0
+
+
+def _covered(boxes: Floats, others: Floats) -> Floats:
+    """(n,) largest share of each box that one of ``others`` covers."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2).max(1, initial=0)
+    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-6)
+    share: Floats = (shared / area).astype(np.float32)
+    return share
+
+
+def shelf(lessons: Sequence[Lesson], trust: float) -> Shelf:
+    """The lessons as film pictures of a training bank, see :class:`engines.train.material.Bank`."""
+    pictures = [
+        (
+            np.dstack([x.picture, x.unjudged.astype(np.uint8) * np.uint8(255)]),
+            film_note(x.sure, True, trust, x.film),
+        )
+        for x in lessons
+    ]
+    return Shelf.of(pictures, FILM_NOTES)

@@ -1,0 +1,109 @@
+"""How good a detector is on a show, by what the show says itself: on windows that were not trained on.
+
+Measured on one view, as the pipeline looks, against lessons of the detector before (its views, time and
+motion), which stay the same whatever is measured:
+
+- ``agreement``: AP50 of its boxes against the sure ones; boxes where nobody knows do not count.
+- ``steady``: of its best boxes, as many as there are sure ones, the share found again half a second away.
+- ``quiet``: 1 less the share of its best boxes that lie on known background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from engines.train.measure import average_precision, iou_matrix
+from engines.train.show.pseudo import Lesson
+from engines.train.show.teacher import Floats, Net, Seen, found_again, view
+
+_FOLLOW = 0.35
+_KNOWN = 0.5  # share of a box that is judged from which it counts as wrong where nothing sure is
+
+
+@dataclass(frozen=True)
+class Signal:
+    """See the module. ``boxes``: mean number of boxes a frame at the working threshold."""
+
+    agreement: float
+    steady: float
+    quiet: float
+    boxes: float
+
+    @property
+    def score(self) -> float:
+        """The one number that decides; higher is better."""
+        return (self.agreement + self.steady) / 2
+
+    def as_dict(self) -> dict[str, float]:
+        return {key: round(value, 5) for key, value in (asdict(self) | {"score": self.score}).items()}
+
+
+class Judge:
+    """Measures detectors on held-out lessons."""
+
+    def __init__(self, lessons: Sequence[Lesson], imgsz: tuple[int, int], threshold: float) -> None:
+        """``threshold``: the working threshold of the pipeline."""
+        self.lessons, self.imgsz, self.threshold = list(lessons), imgsz, threshold
+        self.sure = sum(len(lesson.sure) for lesson in lessons)
+
+    def look(self, net: Net) -> list[Seen]:
+        """What one view finds in each lesson's picture."""
+        return [view(net, lesson.picture[None], self.imgsz)[0] for lesson in self.lessons]
+
+    def measure(self, net: Net) -> Signal:
+        """The signal of a detector; all 0 without a lesson."""
+        if not self.lessons:
+            return Signal(0.0, 0.0, 0.0, 0.0)
+        seen = self.look(net)
+        judged = [self._judged(lesson, found) for lesson, found in zip(self.lessons, seen, strict=True)]
+        agreement, _, _ = average_precision(
+            [(found.boxes, found.scores) for found in judged], [lesson.sure for lesson in self.lessons]
+        )
+        every = np.sort(np.concatenate([found.scores for found in seen]))[::-1]
+        best = float(every[min(self.sure, len(every)) - 1]) if len(every) and self.sure else 1.0
+        return Signal(
+            agreement=agreement,
+            steady=self._steady(net, seen, best),
+            quiet=1 - sum(int((f.scores >= best).sum()) for f in self._false(judged)) / max(1, self.sure),
+            boxes=float(np.mean([(found.scores >= self.threshold).sum() for found in seen])),
+        )
+
+    def threshold_for(self, net: Net, boxes: float) -> float:
+        """The score at which a detector has so many boxes a frame on average, in 0..1."""
+        every = np.sort(np.concatenate([np.zeros(1), *(found.scores for found in self.look(net))]))[::-1]
+        count = round(boxes * len(self.lessons))
+        return float(every[min(max(0, count - 1), len(every) - 1)])
+
+    def _judged(self, lesson: Lesson, found: Seen) -> Seen:
+        """The boxes that are right or known to be wrong."""
+        right = iou_matrix(found.boxes, lesson.sure).max(1, initial=0) >= 0.5
+        known = np.array([1 - _mean(lesson.unjudged, box) for box in found.boxes]) >= _KNOWN
+        keep = right | known.astype(bool)
+        return Seen(found.boxes[keep], found.scores[keep])
+
+    def _false(self, judged: Sequence[Seen]) -> list[Seen]:
+        out = []
+        for lesson, found in zip(self.lessons, judged, strict=True):
+            wrong = iou_matrix(found.boxes, lesson.sure).max(1, initial=0) < 0.5
+            out.append(Seen(found.boxes[wrong], found.scores[wrong]))
+        return out
+
+    def _steady(self, net: Net, seen: Sequence[Seen], best: float) -> float:
+        again = count = 0
+        for lesson, found in zip(self.lessons, seen, strict=True):
+            if lesson.beside is None:
+                continue
+            boxes = found.boxes[found.scores >= best]
+            there = view(net, lesson.beside[None], self.imgsz)[0] if len(boxes) else found
+            again += int((found_again(boxes, there, lesson.moved, _FOLLOW) >= best).sum())
+            count += len(boxes)
+        return again / count if count else 0.0
+
+
+def _mean(where: np.ndarray, box: Floats) -> float:
+    x1, y1, x2, y2 = (max(0, round(float(v))) for v in box)
+    part = where[y1:y2, x1:x2]
+    return float(part.mean()) if part.size else 1.0

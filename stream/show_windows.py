@@ -1,0 +1,77 @@
+"""Short windows of frames out of as many places of a show as there is time for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from engines.train.films import HEIGHT, WIDTH, fitting, shots
+from stream.batches import Array, Segment, Video
+from stream.config import Config
+from stream.decode import decode_segment
+
+FRAMES = 11  # of a window
+PER_SECOND = 4.0
+LENGTH_S = FRAMES / PER_SECOND
+_ROUND, _HELD = 20, (4, 5, 14, 15)  # of so many windows these are held out
+
+
+def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, float]]:
+    """Number of a video and start in seconds of up to ``count`` windows, evenly over all videos, in order.
+
+    A short show has fewer: windows begin at least half a window apart. Videos of unknown length, and those
+    shorter than a window, are left out.
+    """
+    lengths = np.array([video.duration_s or 0.0 if video.kind == "video" else 0.0 for video in videos])
+    room = np.floor(np.maximum(0, lengths - LENGTH_S) / (LENGTH_S / 2) + (lengths >= LENGTH_S))
+    if not room.sum():
+        return []
+    share = np.minimum(np.maximum(1, np.round(count * lengths / lengths.sum())), room).astype(int)
+    rng = np.random.default_rng([seed, 0x5709])
+    out = []
+    for number, windows in enumerate(share):
+        slot = (lengths[number] - LENGTH_S) / max(1, windows)
+        out += [(number, float((k + 0.5 * rng.random()) * slot)) for k in range(windows)]
+    return out
+
+
+def parted(where: Sequence[tuple[int, float]]) -> tuple[list[int], list[int]]:
+    """Positions in ``where`` that are learned from, and those held out: about a fifth, in runs of windows.
+
+    What overlaps a window held out is left out of both.
+    """
+    held = [i for i in range(len(where)) if i % _ROUND in _HELD]
+    spans = [where[i] for i in held]
+    learned = [
+        i
+        for i, (video, start) in enumerate(where)
+        if i % _ROUND not in _HELD
+        and not any(video == other and abs(start - at) < LENGTH_S for other, at in spans)
+    ]
+    return learned, held
+
+
+def window(video: Video, start_s: float) -> Array | None:
+    """The frames of a window that are of one shot, uint8 (N, H, W, 3) shrunk to fit 416x256.
+
+    None where the video gives none there. Raises SourceError where it cannot be read.
+    """
+    config = Config(interval=1 / PER_SECOND, held=0.0, batch_size=FRAMES, threads=1)
+    start_s = round(start_s * PER_SECOND) / PER_SECOND
+    segment = Segment(video, 0, start_s, start_s + LENGTH_S - 1e-3)
+    frames = []
+    with contextlib.closing(decode_segment(segment, config)) as batches:
+        for batch in batches:
+            frames += [_shrunk(image) for image in batch.images]
+    if not frames:
+        return None
+    longest: list[Array] = max(shots(iter(frames)), key=len)
+    return np.stack(longest)
+
+
+def _shrunk(image: Array) -> Array:
+    size = fitting(image.shape[1], image.shape[0], WIDTH, HEIGHT)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
