@@ -18,7 +18,12 @@ from stream.forget import forget
 from stream.names import cluster_names, name_characters
 from stream.workdir import WorkFolder
 
-SETTINGS: dict[str, Any] = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
+SETTINGS: dict[str, Any] = {
+    "interval": 0.5,
+    "segment_seconds": 3.0,
+    "detector": {"score": 0.1},
+    "adapt": "off",
+}
 
 
 @pytest.fixture(scope="module")

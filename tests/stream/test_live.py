@@ -24,7 +24,7 @@ from stream.live import LiveSource
 from stream.sources import find_videos
 from stream.workdir import WorkFolder
 
-SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
+SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}, "adapt": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,16 @@ def test_ctrl_c_ends_the_recording_and_keeps_what_came(
 ) -> None:
     station, work = on_air(6.0, then="silence"), tmp_path / "work"
     command = [sys.executable, "-m", "stream.cli", "run", station.url, "-o", str(work), "--json"]
-    settings = ["--interval", "0.5", "--set", "segment_seconds=3", "--set", "detector.score=0.1"]
+    settings = [
+        "--interval",
+        "0.5",
+        "--set",
+        "segment_seconds=3",
+        "--set",
+        "detector.score=0.1",
+        "--adapt",
+        "off",
+    ]
     process = subprocess.Popen(
         [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

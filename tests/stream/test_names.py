@@ -33,7 +33,12 @@ from stream.names import (
 from stream.tables import ClusterTable
 from stream.workdir import WorkFolder
 
-SETTINGS: dict[str, Any] = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
+SETTINGS: dict[str, Any] = {
+    "interval": 0.5,
+    "segment_seconds": 3.0,
+    "detector": {"score": 0.1},
+    "adapt": "off",
+}
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,18 @@ from stream import Config, cluster, load_config, run
 from stream.batches import FrameBatch
 from stream.cartoon.write import Episode
 from stream.cluster_job import segment_marks
+from stream.config import AdaptConfig
 from stream.errors import ConfigError, ModelError, WorkdirError
 from stream.names import list_characters, name_characters
 from stream.progress import Quiet
 from stream.report.collect import collect
 from stream.workdir import WorkFolder
 
-SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}}
+SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}, "adapt": "off"}
 COMMAND = [
     *(sys.executable, "-m", "stream.cli", "run"),
-    *("--interval", "0.5", "--set", "segment_seconds=3", "--set", "detector.score=0.1", "--log", "quiet"),
+    *("--interval", "0.5", "--set", "segment_seconds=3", "--set", "detector.score=0.1", "--adapt", "off"),
+    *("--log", "quiet"),
 ]
 
 
@@ -266,7 +268,9 @@ def test_memory_is_bounded_by_the_queues(episode: Episode, tmp_path: Path) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stream.decode.decode_segment", counted)
         patch.setattr(detect.Detector, "__call__", slow)
-        config = Config(interval=0.1, batch_size=2, queue_size=2, segment_seconds=30)
+        config = Config(
+            interval=0.1, batch_size=2, queue_size=2, segment_seconds=30, adapt=AdaptConfig(mode="off")
+        )
         run(episode.video, tmp_path / "work", config, report=False)
     assert decoded > 20  # held frames travel without pixels, so a batch may span many
     assert max(alive) <= 6
