@@ -22,8 +22,11 @@ NAMES = {
 }
 
 
-def plot_detectors(path: Path, ours: dict[str, Looked], peer: dict[str, Looked], threshold: float) -> None:
-    """Precision over recall of every film; rendered episodes are taken together."""
+def plot_detectors(
+    path: Path, ours: dict[str, Looked], peer: dict[str, Looked], thresholds: tuple[float, float]
+) -> None:
+    """Precision over recall of every film, with the thresholds of ours and the peer; rendered episodes are
+    taken together."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -33,7 +36,8 @@ def plot_detectors(path: Path, ours: dict[str, Looked], peer: dict[str, Looked],
     films.append(("rendered", tuple(name for name in ours if name.startswith("rendered"))))
     figure, axes = plt.subplots(1, len(films), figsize=(12, 3.8), sharey=True, layout="constrained")
     for axis, (name, parts) in zip(axes, films, strict=True):
-        for looked, label, colour in ((ours, "celstream", "#0b6e4f"), (peer, "YOLOX-nano, COCO", "#888888")):
+        of_both = ((ours, "celstream", "#0b6e4f"), (peer, "YOLOX-nano, COCO", "#888888"))
+        for (looked, label, colour), threshold in zip(of_both, thresholds, strict=True):
             joined = Looked.join([looked[part] for part in parts])
             order = np.argsort(-joined.scores, kind="stable")
             hits = np.cumsum(joined.correct[order])
@@ -45,7 +49,7 @@ def plot_detectors(path: Path, ours: dict[str, Looked], peer: dict[str, Looked],
         axis.set(title=NAMES[name], xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("precision")
-    axes[0].legend(loc="upper right", frameon=False, title=f"dot: score {threshold:g}")
+    axes[0].legend(loc="upper right", frameon=False, title="dot: working threshold")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

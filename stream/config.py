@@ -46,8 +46,9 @@ class DetectorConfig(_Strict):
     size: int | None = Field(None, ge=32, le=8192)
     """Longer side of the network's input in pixels, where the network leaves it free; None takes the size it
     was trained at. Raising it finds smaller characters and is slower."""
-    score: float = Field(0.25, ge=0, le=1)
-    """Smallest score kept. Raising it gives fewer, surer boxes."""
+    score: float | None = Field(None, ge=0, le=1)
+    """Smallest score kept; None takes what the network's file recommends (metadata 'score'), else 0.25.
+    Raising it gives fewer, surer boxes."""
     iou: float = Field(0.5, gt=0, le=1)
     """Boxes of one class overlapping more than this are one. Raising it keeps more overlapping boxes."""
     max_per_frame: int = Field(50, ge=1)

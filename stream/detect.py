@@ -21,6 +21,7 @@ __all__ = ["Detector", "GivenBoxes"]
 
 _STEP = 32
 _FREE_SIZE = (640, 640)  # a network that leaves its size free and does not say what it was trained at
+_USUAL_SCORE = 0.25  # of exporters who do not say at which score their network is best
 # Pixels per call: beyond 4 canvases of 320x192 a CPU gains nothing and takes 4 MB more for each; a GPU gains.
 _WELL_FILLED = 0.9  # a network is at its best in the shape it was trained in: worth a tenth of padding
 _PIXELS_PER_CALL = {"cpu": 1 << 18, "cuda": 1 << 23}
@@ -33,6 +34,7 @@ class Detector:
         name: 'detect'.
         model_hash: sha256 of the network's file.
         class_names: what the network tells apart.
+        score: smallest score kept, 0..1.
         fallbacks: what was wanted of the device and could not be had.
     """
 
@@ -51,6 +53,7 @@ class Detector:
         self._trained = self._network.image_size() or _FREE_SIZE
         self._step = self._find_step()
         self._check_size()
+        self.score = config.score if config.score is not None else self._recommended_score()
         height, width = self.canvas(*self._trained)
         trial = np.zeros((1, 3, height, width), np.float32)
         self._head: Head = recognize(self._network, self._network.run(trial), height, width)
@@ -74,6 +77,16 @@ class Detector:
             f"{self._network} ({self._head.format}, {len(self.class_names)} classes) on"
             f" {self._network.engine.description}"
         )
+
+    def _recommended_score(self) -> float:
+        value = self._network.literal("score")
+        if value is None:
+            return _USUAL_SCORE
+        if not (isinstance(value, int | float) and 0 <= value <= 1):
+            raise ModelError(
+                f"{self._network.file.path}: metadata 'score': expected a number in 0..1, found {value!r}"
+            )
+        return float(value)
 
     def _find_step(self) -> int:
         stride = self._network.literal("stride")
@@ -184,7 +197,7 @@ class Detector:
                     f"{self._network.file.path}: output {name!r} has numbers that are not finite;"
                     " export the network in float32"
                 )
-        read = head.read(outputs, place.height, place.width, self.config.score)
+        read = head.read(outputs, place.height, place.width, self.score)
         if len(read) != len(images):
             raise ModelError(
                 f"{self._network.file.path}: expected outputs for {len(images)} images, found {len(read)}"

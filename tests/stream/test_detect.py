@@ -156,6 +156,18 @@ def test_score_iou_and_limit(nets) -> None:
     assert len(Detector(DetectorConfig(model=model, max_per_frame=1), device="cpu")(image)) == 1
 
 
+def test_a_file_may_say_at_which_score_it_is_best(nets) -> None:
+    image = frames(picture(180, 320, (10, 10, 90, 90), (150, 50, 250, 150))[None])
+
+    def kept(said: str, score: float | None = None) -> int:
+        path = nets("v8", "['a', 'b']", metadata={"score": said})
+        return len(Detector(DetectorConfig(model=str(path), score=score), device="cpu")(image))
+
+    assert kept("0.95") == 0
+    assert kept("0.85") == 2
+    assert kept("0.95", score=0.85) == 2
+
+
 def test_more_channels_than_names_are_not_classes(nets) -> None:
     """As in segmentation exports, whose mask coefficients follow the classes."""
     image = frames(picture(180, 320, (10, 10, 90, 90), (150, 50, 250, 150))[None])
@@ -201,6 +213,7 @@ def test_what_is_no_detector(nets, tmp_path: Path) -> None:
         ({"imgsz": "[1, 2, 3]"}, "metadata 'imgsz': expected"),
         ({"mean": "[1, 2]"}, "metadata 'mean': expected three numbers"),
         ({"task": "obb"}, "task 'obb'"),
+        ({"score": "85"}, r"metadata 'score': expected a number in 0\.\.1, found 85"),
     ],
 )
 def test_metadata_that_does_not_fit(nets, metadata: dict[str, str], message: str) -> None:
