@@ -15,6 +15,8 @@ import argparse
 import json
 import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.nets.yolo import Yolo
-from engines.train.localization import VARIANTS, LocalizationSettings, Variant, localization_loss
+from engines.train.localization import VARIANTS, LocalizationSettings, Variant, localization_loss, owners
 from stream.cartoon.characters import make_cast
 from stream.cartoon.episode import Script, render_frames
 
-HEIGHT, WIDTH = 128, 224
-CHARACTERS, BATCH, MOST = 6, 8, 8
+HEIGHT, WIDTH = 96, 160
+CHARACTERS, BATCH, MOST = 6, 4, 8
 FPS = 4
+SCALE = 4  # of the rendered frames
 Picture = tuple[NDArray[np.uint8], list[tuple[int, tuple[float, float, float, float]]]]
 
 
@@ -38,11 +41,11 @@ def pictures(cast_seed: int, seed: int, seconds: float) -> list[Picture]:
     """Frames of an episode of the cast, four a second, each with who is where."""
     cast = make_cast(CHARACTERS, cast_seed)
     number = {member.name: k for k, member in enumerate(cast)}
-    script = Script.random(cast, seed, seconds=seconds, width=2 * WIDTH, height=2 * HEIGHT, fps=FPS)
+    script = Script.random(cast, seed, seconds=seconds, width=SCALE * WIDTH, height=SCALE * HEIGHT, fps=FPS)
     made: list[Picture] = []
     for image, truths in render_frames(script):
         small = np.asarray(Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.BOX))
-        boxes = [(number[t.identity], tuple(v / 2 for v in t.box)) for t in truths if t.visible > 0.3]
+        boxes = [(number[t.identity], tuple(v / SCALE for v in t.box)) for t in truths if t.visible > 0.3]
         made.append((small, boxes[:MOST]))  # type: ignore[arg-type]
     return made
 
@@ -60,16 +63,18 @@ def tensors(chosen: list[Picture]) -> tuple[torch.Tensor, torch.Tensor]:
 def train(variant: Variant, seed: int, steps: int, material: list[Picture]) -> tuple[Yolo, list[list[float]]]:
     """The net, and (class loss, distance in cells) of every step."""
     torch.manual_seed(seed)
-    net = Yolo(1 + CHARACTERS, widths=(16, 24, 32, 48, 64), neck=32).to(memory_format=torch.channels_last)
+    net = Yolo(CHARACTERS, widths=(16, 24, 32, 48, 64), neck=32, background=True)
+    net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
+    settings = LocalizationSettings(variant, reference="corners")
     rng = np.random.default_rng(seed)
     curve = []
     net.train()
     for _ in range(steps):
         images, truth = tensors([material[int(k)] for k in rng.integers(0, len(material), BATCH)])
         boxes, logits, points = net(images)
-        parts = localization_loss(boxes, logits, points, truth, LocalizationSettings(variant))
+        parts = localization_loss(boxes, logits, points, truth, settings)
         optimizer.zero_grad(set_to_none=True)
         parts.total.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
@@ -80,38 +85,64 @@ def train(variant: Variant, seed: int, steps: int, material: list[Picture]) -> t
 
 
 @torch.no_grad()
-def point_errors(net: Yolo, held_out: list[Picture]) -> tuple[list[float], float]:
-    """Mean error of the reference point per character, share of the box's diagonal; share named right.
-
-    The point is that of the cell surest of the character; a box is named by the surest cell within it.
-    """
-    errors: list[list[float]] = [[] for _ in range(CHARACTERS)]
-    right, count = 0, 0
-    net.train()  # boxes, logits and points; the batch's own statistics, as in training
+def point_errors(net: Yolo, held_out: list[Picture]) -> dict[str, list[list[float]]]:
+    """For each character, of every time it is seen: how far off the corners are on average, as a share of the
+    box's diagonal, in the cells that answer for it ("place") and in the cell of all that is surest of it
+    ("found"); and whether the surest of its own cells names it right ("named", 0 or 1)."""
+    seen: dict[str, list[list[float]]] = {
+        key: [[] for _ in range(CHARACTERS)] for key in ("place", "found", "named")
+    }
+    points = net.train()(tensors(held_out[:1])[0])[2]
+    net.eval()
     for start in range(0, len(held_out), 32):
         chosen = held_out[start : start + 32]
-        images, _ = tensors(chosen)
-        boxes, logits, points = net(images)
-        p = logits.softmax(-1)[..., 1:]
-        for (_, truths), box, score in zip(chosen, boxes, p, strict=True):
-            for who, (x1, y1, x2, y2) in truths:
-                best = box[int(score[:, who].argmax())]
-                centre = (best[:2] + best[2:]) / 2
-                away = np.hypot(float(centre[0]) - (x1 + x2) / 2, float(centre[1]) - (y1 + y2) / 2)
-                errors[who].append(float(away) / float(np.hypot(x2 - x1, y2 - y1)))
-                x, y = points[:, 0], points[:, 1]
-                inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
-                if bool(inside.any()):
-                    count += 1
-                    right += int(score[inside].amax(0).argmax()) == who
-    return [statistics.median(e) if e else float("nan") for e in errors], right / max(1, count)
+        images, truth = tensors(chosen)
+        centre, size, scores = net(images).split((2, 2, CHARACTERS), 1)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], 1)  # (B, 4, A)
+        owner = owners(points, truth)
+        for row, (_, truths) in enumerate(chosen):
+            for number, (who, box) in enumerate(truths):
+                mine = (owner[row] == number).nonzero()[:, 0]
+                if not len(mine):
+                    continue
+                gap = (boxes[row] - torch.tensor(box)[:, None]).view(2, 2, -1).norm(dim=1).mean(0)
+                gap /= float(np.hypot(box[2] - box[0], box[3] - box[1]))
+                seen["place"][who].append(float(gap[mine].mean()))
+                seen["found"][who].append(float(gap[scores[row, who].argmax()]))
+                seen["named"][who].append(float(scores[row][:, mine].amax(1).argmax() == who))
+    return seen
 
 
-def half_way(values: list[float]) -> int:
-    """The step at which a smoothed curve has fallen half of its way."""
+def half_fallen(values: list[float]) -> int:
+    """The first step at which a smoothed curve is half of what it begins with; their number if none is."""
     width = max(1, len(values) // 25)
     smooth = np.convolve(values, np.ones(width) / width, "valid")
-    return int(np.argmax(smooth <= (smooth[0] + smooth.min()) / 2)) + width // 2
+    low = np.flatnonzero(smooth <= smooth[0] / 2)
+    return int(low[0]) + width // 2 if len(low) else len(values)
+
+
+def measured(
+    variant: Variant, seed: int, steps: int
+) -> tuple[dict[str, float], list[list[float]], list[float]]:
+    """One training: its figures, its curve, and the error of place per character."""
+    torch.set_num_threads(1)
+    net, curve = train(variant, seed, steps, pictures(800 + seed, 10 + seed, 120))
+    seen = point_errors(net, pictures(800 + seed, 500 + seed, 40))
+    place = [statistics.median(e) if e else float("nan") for e in seen["place"]]
+    calm = steps // 10
+    one = {
+        "point_error": float(np.nanmean(place)),
+        "worst_class_error": float(np.nanmax(place)),
+        "found_error": statistics.fmean(statistics.median(e) for e in seen["found"] if e),
+        "named_right": statistics.fmean(v for e in seen["named"] for v in e),
+        "class_half_step": half_fallen([c for c, _ in curve]),
+        "place_half_step": half_fallen([p for _, p in curve]),
+        "last_class_loss": statistics.fmean(c for c, _ in curve[-calm:]),
+        "last_place_loss": statistics.fmean(p for _, p in curve[-calm:]),
+    }
+    one["place_after_class_steps"] = one["place_half_step"] - one["class_half_step"]
+    print(f"{variant} seed {seed}: {one}", file=sys.stderr, flush=True)
+    return one, curve, place
 
 
 def plot(curves: dict[str, list[list[float]]], errors: dict[str, list[float]]) -> None:
@@ -128,14 +159,14 @@ def plot(curves: dict[str, list[list[float]]], errors: dict[str, list[float]]) -
         left.plot(smooth[0], smooth[1], label=variant)
         left.plot(smooth[0][-1], smooth[1][-1], "o", color=left.lines[-1].get_color())
     left.set_xlabel("class loss per object cell (nats)")
-    left.set_ylabel("distance of the point (smooth L1, cells)")
+    left.set_ylabel("distance of the corners (smooth L1, cells)")
     left.set_title("The way of each loss through training, from top right")
     left.legend()
     places = np.arange(CHARACTERS)
     for k, (variant, values_of) in enumerate(errors.items()):
         right.bar(places + 0.2 * k - 0.3, [100 * v for v in values_of], 0.2, label=variant)
     right.set_xlabel("character")
-    right.set_ylabel("error of the point, % of the box's diagonal")
+    right.set_ylabel("error of the corners, % of the box's diagonal")
     right.set_title("Scenes that were not trained on")
     figure.tight_layout()
     RESULTS.mkdir(exist_ok=True)
@@ -146,32 +177,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few steps; leaves no record")
     parser.add_argument("--json", action="store_true", help="print one flat object and nothing else")
-    parser.add_argument("--steps", type=int, default=500, help="batches per training")
+    parser.add_argument("--steps", type=int, default=900, help="batches per training")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at once, a thread each")
     args = parser.parse_args()
     steps, seeds = (60, (0,)) if args.quick else (args.steps, (0, 1, 2))
-    found: dict[str, Any] = {"steps": steps}
+    found: dict[str, Any] = {"steps": steps, "seeds": len(seeds)}
     curves: dict[str, list[list[float]]] = {}
     per_class: dict[str, list[float]] = {}
-    materials = {s: pictures(800 + s, 10 + s, 120) for s in seeds}
-    unseen = {s: pictures(800 + s, 500 + s, 40) for s in seeds}
+    jobs = [(variant, seed) for seed in seeds for variant in VARIANTS]
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        futures = {job: pool.submit(measured, *job, steps) for job in jobs}
+        done = {job: future.result() for job, future in futures.items()}
     for variant in VARIANTS:
-        values: dict[str, list[float]] = {}
-        for seed in seeds:
-            net, curve = train(variant, seed, steps, materials[seed])
-            errors, named = point_errors(net, unseen[seed])
-            if seed == seeds[0]:
-                curves[variant], per_class[variant] = curve, errors
-            one = {
-                "point_error": statistics.fmean(errors),
-                "worst_class_error": max(errors),
-                "named_right": named,
-                "class_half_way_step": half_way([c for c, _ in curve]),
-                "place_half_way_step": half_way([p for _, p in curve]),
-            }
-            for key, value in one.items():
-                values.setdefault(key, []).append(value)
-            print(f"{variant} seed {seed}: {one}", file=sys.stderr)
-        for key, several in values.items():
+        ones = [done[variant, seed][0] for seed in seeds]
+        _, curves[variant], per_class[variant] = done[variant, seeds[0]]
+        for key in ones[0]:
+            several = [one[key] for one in ones]
             found[f"{key}_{variant}"] = round(statistics.median(several), 4)
             found[f"{key}_{variant}_spread"] = round(max(several) - min(several), 4)
     if not args.quick:

@@ -8,6 +8,9 @@ its size is learned too, its two corners. Per grid cell (and anchor; an anchor-f
 with P the softmax over the characters and the background, class 0, and w one of ``VARIANTS``. With w = P(C)
 localization gains weight as the class comes right, so that classification is learned first. Only cells that
 answer for an object localize; they are joined by about as many background cells, the hardest ones.
+
+w is a weight and takes no gradient: -log P + lambda P d, d the distance, is least at P = 1 / (lambda d), so
+through w a far point would hold its class down, the opposite of what is wanted.
 """
 
 from __future__ import annotations
@@ -124,7 +127,7 @@ def localization_loss(
         key = rows * truth.shape[1] + owner[rows, cols]
         summed = torch.zeros(truth.shape[0] * truth.shape[1], dtype=of_object.dtype, device=key.device)
         share = (-summed.index_add(0, key, of_object)[key]).exp()
-    placed = share * (away**2 if s.variant == "exp_squared" else away)
+    placed = share.detach() * (away**2 if s.variant == "exp_squared" else away)
     total = (of_object.sum() + background + s.weight * placed.sum()) / count
     return LocalizationParts(
         total, of_object.detach().sum() / count, away.detach().sum() / count, len(rows)

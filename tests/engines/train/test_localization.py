@@ -94,6 +94,47 @@ def test_place_is_learned_only_where_the_class_is_right_in_the_weighted_variants
         assert pull[0] < 0.02 * pull[1]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_far_point_does_not_hold_its_class_down(variant: str) -> None:
+    points = grid()
+    truth = torch.tensor([[[0.0, 42, 42, 78, 78]]])
+    settings = LocalizationSettings(variant)  # type: ignore[arg-type]
+    pull = []
+    for off in (0.0, 40.0):
+        logits = torch.zeros(1, len(points), 3, requires_grad=True)
+        localization_loss(at_the_cells(points) + off, logits, points, truth, settings).total.backward()
+        assert logits.grad is not None
+        pull.append(logits.grad)
+    torch.testing.assert_close(pull[0], pull[1])
+    assert float(pull[0].abs().sum()) > 0
+
+
+def test_the_corners_are_localized_where_they_are_the_reference() -> None:
+    points = grid()
+    truth = torch.tensor([[[0.0, 42, 42, 78, 78]]])
+    boxes = truth[..., 1:].expand(1, len(points), 4) + torch.tensor([-8.0, 0, 8, 16])
+    logits = torch.zeros(1, len(points), 3)
+    found = {}
+    for reference in ("centre", "corners"):
+        settings = LocalizationSettings("sum", reference=reference)  # type: ignore[arg-type]
+        found[reference] = float(localization_loss(boxes, logits, points, truth, settings).localization)
+    assert found["centre"] == pytest.approx(0.5)  # a cell down: 0.5 of it
+    assert found["corners"] == pytest.approx(0.5 + 0.5 + 1.5)
+
+
+def test_what_nobody_knows_is_no_background() -> None:
+    points = grid()
+    truth = torch.full((1, 1, 5), -1.0)
+    logits = torch.zeros(1, len(points), 3)
+    logits[0, 7, 1] = 9.0  # the hardest cell
+    known = localization_loss(at_the_cells(points), logits, points, truth)
+    ignore = torch.zeros(1, len(points), dtype=torch.bool)
+    ignore[0, 7] = True
+    veiled = localization_loss(at_the_cells(points), logits, points, truth, None, ignore)
+    assert float(known.total) == pytest.approx(9.0, abs=0.01)
+    assert float(veiled.total) == pytest.approx(math.log(3))
+
+
 def test_pictures_without_objects_teach_background_alone() -> None:
     points = grid()
     boxes = at_the_cells(points).expand(2, -1, -1).clone().requires_grad_()

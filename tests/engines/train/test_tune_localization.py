@@ -158,7 +158,7 @@ def test_the_working_point_moves_to_where_the_pipeline_begins() -> None:
     torch.manual_seed(0)
     net = Yolo(2, (8, 8, 8, 16, 16), 1, 8, background=True).eval()
     for layer in net.class_out:
-        layer.bias.data = torch.tensor([0.0, 1.5, -9.0])  # type: ignore[union-attr]
+        layer.bias.data = torch.tensor([0.0, 1.5, -9.0])
     before = outputs(net)[:, 4]
     score = float(before.max())
     moved, shift = at_working_point(net, score, 0.25)
@@ -210,15 +210,10 @@ def test_a_wrong_name_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_what_is_not_judged_is_no_background(parts: Any, tmp_path: Path) -> None:
     tuner = course(parts, tmp_path / "a", "weighted").tuner
     batch = Batches(parts[0], BatchSettings(2, (64, 96), 0, PLAIN), 0)[0]
-    judged = tuner._loss(
-        *_answers(tuner.net, batch.images), batch.truth, torch.zeros(2, 126, 1, dtype=torch.bool)
-    )
-    veiled = tuner._loss(
-        *_answers(tuner.net, batch.images), batch.truth, torch.ones(2, 126, 1, dtype=torch.bool)
+    boxes, logits, points = tuner.net(batch.images.float() / 255)
+    judged, veiled = (
+        tuner._loss(boxes, logits, points, batch.truth, torch.full((2, points.shape[0], 1), unclear))
+        for unclear in (False, True)
     )
     assert float(veiled.total.detach()) < float(judged.total.detach())
     assert float(veiled.score) == pytest.approx(float(judged.score), rel=1e-5)
-
-
-def _answers(net: Yolo, images: torch.Tensor) -> Any:
-    return net.eval().train()(images.float() / 255)
