@@ -93,7 +93,7 @@ def run(
         typer.Option(metavar="ONNX", help="Your detector: YOLOv5/v8/v11, YOLOX, SSD, Faster R-CNN."),
     ] = None,
     embedder: Annotated[
-        str | None, typer.Option(metavar="ONNX", help="Your embedder: any (N,3,H,W) to (N,D).")
+        str | None, typer.Option(metavar="ONNX", help="Your embedder: any (N,3,H,W) to (N,D); or gist.")
     ] = None,
     boxes: Annotated[
         str | None, typer.Option(metavar="CSV", help="Use these boxes in place of a detector.")

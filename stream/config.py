@@ -83,7 +83,7 @@ class EmbedderConfig(_Strict):
     """Turning crops into vectors."""
 
     model: str = "default"
-    """'default', or the path of any (N,3,H,W) -> (N,D) ONNX file."""
+    """'default', 'gist' (hand-made, a baseline), or the path of any (N,3,H,W) -> (N,D) ONNX file."""
     mirror: bool = True
     """Add the embedding of the mirrored crop: better clusters, twice the work."""
     batch_size: int = Field(32, ge=1)

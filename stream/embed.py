@@ -21,9 +21,9 @@ _FREE_SIZE = (224, 224)  # a network that leaves its size free and does not say 
 class Embedder:
     """The station that gives each crop its embedding.
 
-    Any network (N, 3, H, W) -> (N, D) or (N, D, 1, 1). Its input is RGB in 0..1 less ``mean``, over ``std``
-    (metadata of the file, ImageNet's where it has none). With ``mirror`` the embedding of the mirrored crop
-    is added; the sum is L2-normalized.
+    Any network (N, 3, H, W) -> (N, D) or (N, D, 1, 1), or 'gist', which is computed. Its input is RGB in 0..1
+    less ``mean``, over ``std`` (metadata of the file, ImageNet's where it has none). With ``mirror`` the
+    embedding of the mirrored crop is added; the sum is L2-normalized.
 
     Attributes:
         name: 'embed'.

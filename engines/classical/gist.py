@@ -42,8 +42,10 @@ class GistSettings:
         finest: centre frequency of the first scale, cycles per pixel (below .5).
         ratio: of a scale's frequency to the next one's. Raising it reaches coarser shapes.
         grid: squares along a side. Raising it says more exactly where something is, and shift tells more.
-        colour: a description of each channel in place of one of their mean; three times the numbers and time.
-        cutoff: of the low pass of the local contrast, cycles per picture. Raising it leaves finer shapes.
+        colour: a description of each channel in place of one of their mean, as the paper has it; three times
+            the numbers and time.
+        cutoff: of the low pass of the local contrast, cycles per picture: as far below the coarsest filter as
+            in the paper. Raising it leaves finer shapes.
         epsilon: contrast that is not made larger. Raising it leaves faint lines faint.
         border: pixels mirrored at each side.
     """
@@ -53,7 +55,7 @@ class GistSettings:
     finest: float = 0.3
     ratio: float = 1.85
     grid: int = 4
-    colour: bool = True
+    colour: bool = False
     cutoff: float = 1.0
     epsilon: float = 0.2
     border: int = 16

@@ -16,7 +16,7 @@ from stream.config import EmbedderConfig
 from stream.embed import Embedder
 from stream.workdir import WorkFolder
 
-GREY = GistSettings(colour=False)
+GREY = GistSettings()
 
 
 def grating(frequency: float, angle: float, side: int = 64, phase: float = 0.3) -> np.ndarray:
@@ -41,14 +41,14 @@ def test_a_grating_excites_the_filter_of_its_scale_and_orientation(scale: int, t
 
 
 def test_orientations_may_differ_between_scales() -> None:
-    settings = GistSettings(orientations=(8, 8, 4), colour=False)
+    settings = GistSettings(orientations=(8, 8, 4))
     assert settings.dimensions == 20 * 16
     found = Gist(settings)(grating(0.3 / 1.85**2, math.pi / 4))[0].reshape(20, 16).mean(1)
     assert found.argmax() == 8 + 8 + 1
 
 
 def test_neighbouring_filters_meet_where_each_passes_half() -> None:
-    bank = gabor_bank(GistSettings(side=128, border=64, colour=False))  # 256 wide: fine steps of frequency
+    bank = gabor_bank(GistSettings(side=128, border=64))  # 256 wide: fine steps of frequency
     assert bank.shape == (32, 256, 256)
     axis = np.fft.fftfreq(256)
     for scale in range(3):
@@ -63,9 +63,9 @@ def test_neighbouring_filters_meet_where_each_passes_half() -> None:
 def test_every_channel_has_its_own_part() -> None:
     image = np.full((1, 3, 64, 64), 0.5, np.float32)
     image[:, 1] = grating(0.1, 0.0)[:, 0]
-    found = Gist()(image)[0].reshape(3, -1).sum(1)
+    found = Gist(GistSettings(colour=True))(image)[0].reshape(3, -1).sum(1)
     assert found[1] > 100 * found[[0, 2]].max()
-    assert Gist().settings.dimensions == len(Gist()(image)[0]) == 1536
+    assert GistSettings(colour=True).dimensions == 3 * Gist().settings.dimensions == 1536
 
 
 def test_a_square_says_what_lies_in_it() -> None:
@@ -115,7 +115,7 @@ def test_the_same_numbers_in_any_batch_and_every_time() -> None:
     assert (whole >= 0).all()
     np.testing.assert_array_equal(whole, Gist()(images))
     np.testing.assert_array_equal(whole[3:4], Gist()(images[3:4]))
-    assert Gist()(images[:0]).shape == (0, 1536)
+    assert Gist()(images[:0]).shape == (0, 512)
 
 
 def test_the_engine_is_one_and_its_hash_follows_the_settings() -> None:
@@ -142,8 +142,8 @@ def test_settings_that_cannot_be(wrong: dict[str, object]) -> None:
 
 def test_as_the_embedder_of_crops() -> None:
     embedder = Embedder(EmbedderConfig(model="gist"), device="cpu", threads=1)
-    assert (embedder.input_size, embedder.dim) == (64, 1536)
-    assert "gist (64x64 -> 1536, with mirror) on NumPy" in embedder.description
+    assert (embedder.input_size, embedder.dim) == (64, 512)
+    assert "gist (64x64 -> 512, with mirror) on NumPy" in embedder.description
     assert embedder.model_hash == GistEngine().sha256
 
 
@@ -162,6 +162,6 @@ def test_the_pipeline_runs_on_it(tmp_path: Path) -> None:
     assert summary.clusters >= 1
     with WorkFolder.open(tmp_path / "work", create=False, write=False) as folder:
         vectors = np.asarray(folder.crops().embeddings)
-    assert vectors.shape[1] == 1536
+    assert vectors.shape[1] == 512
     assert len(vectors) >= 4
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-3)
