@@ -50,8 +50,11 @@ def adapt_step(
         ledger: told what a person should know.
         stop: asked on the way; what was there stays then.
     """
-    _drop_damaged(folder, ledger)
-    if not _wanted(folder, config, ledger):
+    infos = folder.segments()
+    if not infos:
+        return None
+    _drop_damaged(folder, infos, ledger)
+    if not _wanted(folder, infos, config, ledger):
         return None
     peak, began = peak_rss_bytes(), time.perf_counter()
     about, failed = _attempt(folder, config.adapt, ledger, stop)
@@ -59,14 +62,14 @@ def adapt_step(
     return AdaptStep(about, round(time.perf_counter() - began, 3), peak, failed)
 
 
-def _wanted(folder: WorkFolder, config: Config, ledger: Ledger) -> bool:
+def _wanted(folder: WorkFolder, infos: Sequence[SegmentInfo], config: Config, ledger: Ledger) -> bool:
     asked = config.adapt
     if asked.mode == "off" or is_adapted(folder):
         return False
     if asked.mode == "on":
         return True
     # whoever brings an embedder wants what it says
-    if config.embedder.model != "default" or _crops(folder.segments()) < asked.min_crops:
+    if config.embedder.model != "default" or sum(info.crops for info in infos) < asked.min_crops:
         return False
     if different_crops(folder) < asked.min_crops:
         return False
@@ -118,8 +121,7 @@ def _unfinished(folder: WorkFolder, reason: str) -> dict[str, Any]:
     return about
 
 
-def _drop_damaged(folder: WorkFolder, ledger: Ledger) -> None:
-    infos = folder.segments()
+def _drop_damaged(folder: WorkFolder, infos: Sequence[SegmentInfo], ledger: Ledger) -> None:
     found = embeddings.matching(folder.path, infos)
     if found is None:
         return
@@ -128,7 +130,3 @@ def _drop_damaged(folder: WorkFolder, ledger: Ledger) -> None:
     except WorkdirError as error:
         embeddings.drop(folder.path)
         ledger.note(f"adapted embeddings that cannot be read are not used any more: {error}")
-
-
-def _crops(infos: Sequence[SegmentInfo]) -> int:
-    return sum(info.crops for info in infos)

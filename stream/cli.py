@@ -303,7 +303,10 @@ def demo(
     json_: AsJson = False,
     log: Log = "auto",
 ) -> None:
-    """Render a cartoon episode, find its characters, and score them against the truth."""
+    """Render a cartoon episode, find its characters, and score them against the truth.
+
+    Without show adaptation, which takes minutes.
+    """
     from stream.demo import run_demo
     from stream.progress import make_progress
 

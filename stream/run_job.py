@@ -1,7 +1,7 @@
 """The main job: an archive into a work folder.
 
 It plans segments, skips those that are done, streams the rest through the stations into segment files, then
-clusters and writes the report. Everything it did and could not do ends in ``run.yaml``.
+adapts to the show, clusters and writes the report. Everything it did and could not do ends in ``run.yaml``.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run(
         on_start: is given a function that stops the run softly (the batch in work is finished and every
             whole segment kept), for signal handlers and other threads.
         report: also write ``report.html``.
-        **settings: single settings over ``config``, as in ``run(..., interval=2, crops={"margin": 0})``.
+        **settings: single settings over ``config``, as in ``run(..., interval=2, adapt="off")``.
 
     Raises:
         CelstreamError: a setting, model or the work folder is unusable. A bad video is not an error: it is in
