@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from engines.nets.yolo import Yolo, parameter_count
+from engines.train.banks import bank_of_part, prepare
 from engines.train.calibrate import answers, fit_platt, with_platt
 from engines.train.export import export_detector
-from engines.train.films import HEIGHT, WIDTH
 from engines.train.looks import CELL
 from engines.train.losses import detection_loss
-from engines.train.material import Bank, build_bank, more_material
+from engines.train.material import Bank
 from engines.train.measure import average_precision, decode
 from engines.train.recipe import RECIPES, Recipe
 from engines.train.scenes import MAX_BOXES, SceneMaker
@@ -208,27 +208,6 @@ def watch(net: nn.Module, maker: SceneMaker, count: int = 96) -> dict[str, float
     return {"ap50": ap, "recall": recall, "best_score": score, "face_ap50": face}
 
 
-def prepare(recipe: Recipe, seed: int, scratch: Path, art: Path | None, media: Path | None) -> Path:
-    """The bank's folder, built unless it is there with the same recipe."""
-    want: dict[str, object] = {
-        "seed": seed,
-        "creatures": recipe.creatures,
-        "cartoons": recipe.cartoons,
-        "backdrops": recipe.backdrops,
-        "art": str(art) if art else None,
-        "media": str(media) if media else None,
-        "film_picture": [HEIGHT, WIDTH],
-    }
-    folder = scratch / "bank"
-    note = folder / "recipe.json"
-    if not note.exists() or json.loads(note.read_text()) != want:
-        bank = build_bank(seed, recipe.creatures, recipe.cartoons, recipe.backdrops, art, media, _say)
-        bank.save(folder, want)
-        for old in scratch.glob("bank-self*"):  # made from the former bank
-            shutil.rmtree(old)
-    return folder
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -249,7 +228,7 @@ def train(
     ``minutes``: training time in place of ``recipe.steps`` (the cosine then follows the clock, and the
     result depends on the machine's speed). ``checkpoint_minutes``: raising it loses more when stopped.
     """
-    bank = prepare(recipe, seed, scratch, art, media)
+    bank = prepare(recipe, seed, scratch, art, media, _say)
     trainer = Trainer(recipe, seed)
     checkpoint = scratch / "checkpoint.pt"
     if resume:
@@ -315,14 +294,16 @@ def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Ten
     """Batches from the trainer's step on; from a step of self-training on, of the relabelled bank."""
     recipe = trainer.recipe
     rounds = recipe.self_steps if len(Bank.load(bank).films) else ()
+    changes = (*rounds, *(part.start for part in recipe.later))
     while True:
-        second = recipe.in_second(trainer.steps_done)
-        base = _enlarged(bank, recipe, trainer.seed) if second else bank
+        k = recipe.part_at(trainer.steps_done)
+        base = bank_of_part(bank, recipe, trainer.seed, k, _say)
         done = sum(trainer.steps_done >= step for step in rounds)
         folder = bank.with_name(f"{bank.name}-self{done}") if done else base
         if not (folder / "recipe.json").exists():
-            sides = recipe.self_sides if second else ()
-            count = relabel(trainer.mean, base, folder, recipe.self_boxes, sides, judge_inside=second)
+            part = recipe.later[k - 1] if k else None
+            boxes, sides = (part.self_boxes, part.self_sides) if part else (recipe.self_boxes, ())
+            count = relabel(trainer.mean, base, folder, boxes, sides, judge_inside=part is not None)
             _say(f"step {trainer.steps_done}: {count} boxes of the detector's own on the films")
         source = Batches(folder, recipe, trainer.seed, trainer.steps_done)
         loader = DataLoader(
@@ -330,22 +311,8 @@ def _batches(trainer: Trainer, bank: Path) -> Iterator[tuple[Tensor, Tensor, Ten
         )
         for batch in loader:
             yield batch
-            if trainer.steps_done in (*rounds[done:], recipe.second_step):
+            if trainer.steps_done in changes:
                 break
-
-
-def _enlarged(bank: Path, recipe: Recipe, seed: int) -> Path:
-    """The folder of the second part's bank, made once."""
-    folder = bank.with_name(f"{bank.name}-second")
-    want: dict[str, object] = {
-        "from": json.loads((bank / "recipe.json").read_text()),
-        "more": [recipe.more_creatures, recipe.more_cartoons, recipe.more_episodes],
-    }
-    if not (folder / "recipe.json").exists() or json.loads((folder / "recipe.json").read_text()) != want:
-        more = more_material(seed, recipe.more_creatures, recipe.more_cartoons, recipe.more_episodes)
-        _say(f"second part: {len(more.sprites)} more sprites, {len(more.films)} more frames of episodes")
-        Bank.load(bank).with_more(more).save(folder, want)
-    return folder
 
 
 def _checkpoint(
@@ -391,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     recipe = RECIPES[given.recipe]
     if given.minutes is not None:  # the clock has one cosine
-        recipe = replace(recipe, second_step=None)
+        recipe = replace(recipe, later=())
     if given.steps is not None:
         recipe = replace(recipe, steps=given.steps)
     try:

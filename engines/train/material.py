@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.train.creatures import draw_creature
+from engines.train.effects import draw_effect
 from engines.train.films import WIDTH
 from stream.errors import ConfigError
 
@@ -286,15 +287,26 @@ def episode_shelf(
     return Shelf.of(each(), FILM_NOTES)
 
 
-def more_material(seed: int, creatures: int, cartoons: int, episodes: int) -> Bank:
-    """Characters, things and episodes drawn with other seeds than :func:`build_bank` draws with."""
-    other = seed + 500
-    sprites = [creature_sprites(creatures, creatures // 3, other)]
-    sprites += [cartoon_sprites(cartoons, other), cartoon_things(cartoons // 8, other)]
+def effect_sprites(count: int, seed: int) -> Shelf:
+    """Foam, smoke, ships and other things of :mod:`engines.train.effects`, never to be boxed."""
+
+    def each() -> Iterable[tuple[Bytes, list[float]]]:
+        for i in range(count):
+            pixels, scale = premultiplied(draw_effect(np.random.default_rng((seed, 6, i)), 140))
+            yield pixels, _note(THING, "creature", True, None, scale)
+
+    return Shelf.of(each(), SPRITE_NOTES)
+
+
+def more_material(seed: int, creatures: int, cartoons: int, episodes: int, effects: int) -> Bank:
+    """Characters, things and episodes to add to a bank that was built with another seed."""
+    sprites = [creature_sprites(creatures, creatures // 3, seed)]
+    sprites += [cartoon_sprites(cartoons, seed), cartoon_things(cartoons // 8, seed)]
+    sprites.append(effect_sprites(effects, seed))
     return Bank(
         Shelf.join(sprites),
-        cartoon_backdrops(cartoons // 12, other),
-        episode_shelf(episodes, other, 16, LARGER_SIZES),
+        cartoon_backdrops(cartoons // 12, seed),
+        episode_shelf(episodes, seed, 16, LARGER_SIZES),
     )
 
 

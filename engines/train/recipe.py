@@ -11,6 +11,25 @@ from engines.train.scenes import SceneSettings
 
 
 @dataclass(frozen=True)
+class Part:
+    """A later part of a run, from step ``start`` on: the rate starts over at ``rate``, and the bank grows.
+
+    It grows by ``creatures``, ``cartoons``, ``episodes`` of 16 frames and ``effects`` (things that move and
+    are no characters). The films are labelled by views at the longer sides ``self_sides``, with about
+    ``self_boxes`` boxes per frame, inside which everything else is no character.
+    """
+
+    start: int
+    rate: float
+    creatures: int = 0
+    cartoons: int = 0
+    episodes: int = 0
+    effects: int = 0
+    self_boxes: float = 0.8
+    self_sides: tuple[int, ...] = (256, 320, 416)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to train.
 
@@ -24,13 +43,10 @@ class Recipe:
     The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops`` painted
     backgrounds.
 
-    A second part begins at step ``second_step`` (None: there is none): the rate starts over at
-    ``second_rate``, the bank grows by ``more_creatures``, ``more_cartoons`` and ``more_episodes`` of 16
-    frames, and the films are labelled by views at the longer sides ``self_sides``, with boxes inside which
-    everything else is no character.
+    ``later``: parts that follow, each with more material and the rate starting over.
     """
 
-    steps: int = 15300
+    steps: int = 17800
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -53,14 +69,12 @@ class Recipe:
         (256, 416, 0.2),
     )
     late_step: int = 5800
-    self_steps: tuple[int, ...] = (4200, 6500, 8800, 10300, 12300, 14000)
+    self_steps: tuple[int, ...] = (4200, 6500, 8800, 10300, 12300, 14000, 15300)
     self_boxes: float = 0.8
-    self_sides: tuple[int, ...] = (256, 320, 416)
-    second_step: int | None = 10300
-    second_rate: float = 1.2e-3
-    more_creatures: int = 1800
-    more_cartoons: int = 4800
-    more_episodes: int = 160
+    later: tuple[Part, ...] = (
+        Part(10300, 1.2e-3, creatures=1800, cartoons=4800, episodes=160),
+        Part(15300, 6e-4, cartoons=1600, episodes=80, effects=1800, self_boxes=0.5),
+    )
     creatures: int = 2400
     cartoons: int = 3200
     backdrops: int = 400
@@ -70,19 +84,19 @@ class Recipe:
     scenes: SceneSettings = field(default_factory=SceneSettings)
     loss: LossSettings = field(default_factory=LossSettings)
 
-    def in_second(self, step: int) -> bool:
-        """Whether a step belongs to the second part."""
-        return self.second_step is not None and self.second_step <= min(step, self.steps - 1)
+    def part_at(self, step: int) -> int:
+        """0 in the first part, k in the k-th later one."""
+        return sum(step >= part.start for part in self.later if part.start < self.steps)
 
     def rate_at(self, step: int, progress: float | None = None) -> float:
-        """The learning rate of a step; ``progress`` 0..1 places it on the cosine in place of its number."""
-        second = progress is None and self.in_second(step)
-        middle = min(self.second_step or self.steps, self.steps)
-        first, last = (middle, self.steps) if second else (0, middle)
+        """The learning rate of a step; ``progress`` 0..1 places it on one cosine in place of its number."""
+        starts = [0, *(part.start for part in self.later if part.start < self.steps), self.steps]
+        k = self.part_at(step) if progress is None else 0
+        first, last = starts[k], starts[k + 1]
         if progress is None:
             progress = (step - first) / max(1, last - first)
         warm = min(1.0, (step - first + 1) / self.warmup)
-        peak = self.second_rate if second else self.rate
+        peak = self.later[k - 1].rate if k else self.rate
         return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
@@ -90,7 +104,7 @@ RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
     "tiny": Recipe(
         steps=200,
-        second_step=None,
+        later=(),
         batch=8,
         warmup=20,
         average=0.95,

@@ -19,7 +19,7 @@ from engines.train.detector import Trainer, batch_of, main, prepare, spread_igno
 from engines.train.export import calibrated, compare
 from engines.train.material import FILM_NOTES, Bank, Shelf, film_note
 from engines.train.measure import average_precision, decode
-from engines.train.recipe import RECIPES
+from engines.train.recipe import RECIPES, Part
 from engines.train.scenes import SceneMaker, SceneSettings
 from stream.errors import ConfigError
 
@@ -134,18 +134,19 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
     assert compare(Trainer(TINY, 1).mean, path) > 1e-3  # the check can fail
 
 
-SECOND = replace(TINY, steps=6, second_step=3, more_creatures=4, more_cartoons=8, more_episodes=1)
+PARTS = replace(TINY, steps=9, later=(Part(3, 1e-3, 4, 8, 1), Part(6, 5e-4, effects=7)))
 
 
-def test_the_second_part_starts_the_rate_over_and_trains_on_more(tmp_path: Path):
-    rates = [SECOND.rate_at(step) for step in range(6)]
-    assert rates[0] == pytest.approx(SECOND.rate / SECOND.warmup)
-    assert rates[3] == pytest.approx(SECOND.second_rate / SECOND.warmup)
-    assert replace(SECOND, steps=3).rate_at(2) == rates[2]  # a run that ends there is the first part
-    train(SECOND, tmp_path, None)
-    first, second = Bank.load(tmp_path / "bank"), Bank.load(tmp_path / "bank-second")
-    assert len(second.films) == len(first.films) + 16
-    assert len(second.sprites) > len(first.sprites) + 8
+def test_every_part_starts_the_rate_over_and_trains_on_more(tmp_path: Path):
+    rates = [PARTS.rate_at(step) for step in range(9)]
+    assert [rates[k] * PARTS.warmup for k in (0, 3, 6)] == pytest.approx([PARTS.rate, 1e-3, 5e-4])
+    assert [PARTS.part_at(step) for step in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert replace(PARTS, steps=3).rate_at(2) == rates[2]  # a run that ends there is the first part
+    train(PARTS, tmp_path, None)
+    banks = [Bank.load(tmp_path / name) for name in ("bank", "bank-part1", "bank-part2")]
+    assert [len(b.films) for b in banks] == [0, 16, 16]
+    assert len(banks[2].sprites) == len(banks[1].sprites) + 7
+    assert len(banks[1].sprites) > len(banks[0].sprites) + 8
 
 
 def test_calibration_moves_the_working_point_to_a_quarter():
