@@ -1,4 +1,4 @@
-"""Things that move and are no characters: every kind can be drawn, cropped to what is seen, the same again."""
+"""Things that move and are no characters: every kind can be drawn, cropped, and drawn again the same."""
 
 import numpy as np
 import pytest
