@@ -33,7 +33,8 @@ class LocalizationSettings:
     """How to weigh.
 
     ``variant``: "sum": w = 1, class and place are learned apart. "weighted": w = P(C). "exp": w =
-    exp(-L_cls) with L_cls summed over the object's cells, so that one wrong cell holds back all.
+    exp(-L_cls) with L_cls the mean over the object's cells, so that one wrong cell holds back all, and their
+    number does not matter.
     "exp_squared": the same with L_loc squared: far points first. ``weight``: lambda; raising it favours place
     over class. ``background``: background cells per object cell; raising it lowers false alarms and recall.
     ``reference``: what is localized, the box's centre or its two corners, of which the sum runs over both.
@@ -125,8 +126,9 @@ def localization_loss(
         share = (-of_object).exp()
     elif s.variant in ("exp", "exp_squared"):
         key = rows * truth.shape[1] + owner[rows, cols]
-        summed = torch.zeros(truth.shape[0] * truth.shape[1], dtype=of_object.dtype, device=key.device)
-        share = (-summed.index_add(0, key, of_object)[key]).exp()
+        none = torch.zeros(truth.shape[0] * truth.shape[1], dtype=of_object.dtype, device=key.device)
+        cells = none.index_add(0, key, torch.ones_like(of_object))[key]
+        share = (-none.index_add(0, key, of_object)[key] / cells).exp()
     placed = share.detach() * (away**2 if s.variant == "exp_squared" else away)
     total = (of_object.sum() + background + s.weight * placed.sum()) / count
     return LocalizationParts(

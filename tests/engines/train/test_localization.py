@@ -61,8 +61,8 @@ def test_every_variant_is_its_equation(variant: str) -> None:
     shares = {
         "sum": [1.0] * len(cells),
         "weighted": [math.exp(-loss) for loss in losses],
-        "exp": [math.exp(-sum(losses))] * len(cells),
-        "exp_squared": [math.exp(-sum(losses))] * len(cells),
+        "exp": [math.exp(-sum(losses) / len(losses))] * len(cells),
+        "exp_squared": [math.exp(-sum(losses) / len(losses))] * len(cells),
     }[variant]
     power = 2 if variant == "exp_squared" else 1
     placed = sum(share * place**power for share, place in zip(shares, places, strict=True))
