@@ -39,6 +39,8 @@ Start = Literal["default", "scratch"]
 
 MIN_CROPS = 300  # different pictures: with fewer the network learns these and not the show
 SURE = 0.5  # score from which a box is learned from: below it every other one is a part or a thing
+_EXPORT_S = 5.0  # about what writing the network takes
+_EMBED_S = 0.003  # and embedding a crop with it
 _MOST = 12_000  # pictures that are learned from, evenly over the folder: 150 MB
 
 
@@ -92,8 +94,8 @@ def adapt(
 
     Args:
         out: the work folder.
-        minutes: longest time to train. The number of steps follows from it, so
-            that a seed gives the same weights; the clock only ends what takes longer.
+        minutes: longest time for all of it, of which training has half at least. The number of steps follows
+            from it, so that a seed gives the same weights; the clock only ends what takes longer.
         steps: in place of those that ``minutes`` stand for, which then are the clock alone.
         start: "default", the weights that come with celstream, or "scratch".
         seed: another seed is another order of the crops and other views of them.
@@ -148,7 +150,7 @@ def adapt_folder(
     progress = progress or Quiet()
     show = _Show.read(folder, min_crops, stop or (lambda: False))
     progress.note(f"adapting to {len(show.rows)} crops for at most {minutes:g} minutes ...")
-    adapted = _train(show, start, 60 * minutes, steps, seed, progress)
+    adapted = _train(show, start, minutes, began, steps, seed, progress)
     if adapted.kept:
         _write(folder, show, adapted)
     summary = AdaptSummary(
@@ -216,9 +218,16 @@ class _Show:
 
 
 def _train(
-    show: _Show, start: Start, seconds: float, steps: int | None, seed: int, progress: Progress
+    show: _Show,
+    start: Start,
+    minutes: float,
+    began: float,
+    steps: int | None,
+    seed: int,
+    progress: Progress,
 ) -> Adapted:
     from engines.train.adapt import adapt as train
+    from engines.train.adapt import planned_steps
 
     rows = show.rows[show.chosen]
     crops = show.crops
@@ -231,15 +240,18 @@ def _train(
         if value is not None:
             progress.note(f"adapting: step {step} of {steps}, signal {value:.4f}")
 
+    pictures = np.concatenate(list(show.squares(rows)))
+    # the clock is that of the whole: what was read took of it, and what follows will
+    left = 60 * minutes - (time.perf_counter() - began) - _EXPORT_S - _EMBED_S * len(show.rows)
     try:
         return train(
-            np.concatenate(list(show.squares(rows))),
+            pictures,
             tracks,
             couples,
             crops.embeddings[rows],
             start=resolve("default", "embedder").path if start == "default" else None,
-            seconds=seconds,
-            steps=steps,
+            seconds=max(left, 30 * minutes),
+            steps=planned_steps(60 * minutes) if steps is None else steps,
             seed=seed,
             progress=told,
             threads=1,  # so small a network gains little by two, and waits for both on a busy machine

@@ -154,7 +154,7 @@ class AdaptConfig(_Strict):
     min_crops: int = Field(300, ge=2)
     """Different crops below which it is not done. Raising it leaves small folders as they are."""
     minutes: float = Field(3.0, gt=0, allow_inf_nan=False)
-    """Longest time to train. Raising it learns more of a large show."""
+    """Longest time it takes, about. Raising it learns more of a large show."""
     steps: int | None = Field(None, ge=1)
     """Training steps; None takes what the minutes stand for, which otherwise are the clock alone. Raising it
     learns more and takes longer."""
