@@ -83,8 +83,8 @@ def test_each_variant_learns_class_and_place(variant: str, parts: Any, tmp_path:
         values = [step[key] for step in losses]
         return float(np.mean(values[-5:]) / np.mean(values[:5]))
 
-    assert share("score_loss") < 0.5
-    assert share("box_loss") < 0.7
+    assert share("score_loss") < 0.7
+    assert share("box_loss") < 0.8
 
 
 # The file is the same whatever the loss was, so one of them goes through the command by default.
