@@ -70,6 +70,8 @@ def measure(video: Path, work: Path) -> dict[str, Any]:
         str(video),
         "-o",
         str(work),
+        "--adapt",  # its seconds are in bench/quality.py
+        "off",
         "--json",
         "--log",
         "quiet",
