@@ -103,8 +103,9 @@ def show(name: str, cache: Path, shared: Path, seconds: float) -> tuple[list[Pat
 
 def quality(model: str, labels: Labels, folder: Path) -> dict[str, float]:
     """Figures of a detector's file on labelled frames, at all scores and at the working threshold."""
+    threshold = Detector(DetectorConfig(model=model)).score
     detector = Detector(DetectorConfig(model=model, score=_LOWEST))
-    found = figures(look(detector, labels, folder), DetectorConfig().score)
+    found = figures(look(detector, labels, folder), threshold)
     detector.close()
     return found
 

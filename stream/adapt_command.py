@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream.adapt import AdaptSummary
 
 
 def adapt(
@@ -14,8 +19,17 @@ def adapt(
         Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")
     ],
     minutes: Annotated[
-        float, typer.Option(help="Longest time to train. Raising it learns more of a large show.")
-    ] = 3.0,
+        float | None,
+        typer.Option(
+            help="Longest time to train. Raising it learns more of a large show. (default: 3, the detector 4)"
+        ),
+    ] = None,
+    detector: Annotated[
+        bool, typer.Option("--detector", help="Adapt the detector, and process the sources again with it.")
+    ] = False,
+    rerun: Annotated[
+        bool, typer.Option(help="With --detector: process again, or only tell the command that does.")
+    ] = True,
     from_: Annotated[
         Literal["default", "scratch"],
         typer.Option("--from", help="Start with the weights that come with celstream, or with none."),
@@ -35,12 +49,28 @@ def adapt(
     """Adapt the embedding to the show at hand, without labels, and cluster again with it.
 
     Takes minutes on a CPU. What was there is kept where the adapted embedding is no better by what tracks and
-    frames say; names are taken over.
+    frames say; names are taken over. With --detector it is the detector that learns the show, from windows of
+    the sources, and is kept where it is better on windows held out.
     """
     from stream.adapt import adapt as adapt_show
+    from stream.adapt_detector import DetectorSummary, adapt_detector
     from stream.progress import make_progress
 
-    result = adapt_show(
-        workdir, minutes=minutes, start=from_, seed=seed, min_crops=min_crops, progress=make_progress(log)
-    )
+    progress = make_progress(log)
+    result: AdaptSummary | DetectorSummary
+    if detector:
+        if from_ != "default":
+            raise ConfigError("--from scratch: the detector has too little of one show to start from nothing")
+        result = adapt_detector(
+            workdir, minutes=4.0 if minutes is None else minutes, seed=seed, rerun=rerun, progress=progress
+        )
+    else:
+        result = adapt_show(
+            workdir,
+            minutes=3.0 if minutes is None else minutes,
+            start=from_,
+            seed=seed,
+            min_crops=min_crops,
+            progress=progress,
+        )
     print(json.dumps(result.as_json()) if json_ else result.as_text())

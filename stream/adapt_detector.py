@@ -22,8 +22,10 @@ from engines.models import file_sha256, resolve
 from engines.runtime import EngineError
 from stream.adapt import needs_torch
 from stream.config import Config, load_config
+from stream.detect import Detector
 from stream.errors import ConfigError, SourceError
 from stream.files import atomic_file, plain
+from stream.names_again import NamedPlaces
 from stream.probe import describe, is_url
 from stream.progress import Progress, Quiet
 from stream.workdir import WorkFolder
@@ -129,10 +131,12 @@ def adapt_detector(
         for why in missing:
             progress.note(why)
         progress.note(f"adapting the detector to {len(videos)} sources in about {minutes:g} minutes ...")
-        learned, held = _lessons(videos, source, round(_WINDOWS_PER_MINUTE * minutes), seed, progress)
+        threshold = _threshold(source, config)
+        count = round(_WINDOWS_PER_MINUTE * minutes)
+        learned, held = _lessons(videos, source, count, threshold, seed, progress)
         steps = planned_steps(_TRAINED * 60 * minutes) if steps is None else steps
         longest = 2 * _TRAINED * 60 * minutes if clock else np.inf
-        adapted = _train(source, learned, held, config, steps, longest, seed, recipe, progress, watch)
+        adapted = _train(source, learned, held, threshold, steps, longest, seed, recipe, progress, watch)
         path = folder.path / "detector" / "adapted.onnx"
         summary = DetectorSummary(
             out=str(folder.path),
@@ -154,7 +158,7 @@ def adapt_detector(
             clusters=int(folder.read_run().get("clusters") or 0),
         )
         if adapted.kept:
-            _write(path, adapted, summary)
+            _write(path, adapted, threshold, summary)
         _note(folder, summary)
     if adapted.kept and rerun:
         summary = _process_again(summary, videos, config, path, progress, report)
@@ -215,16 +219,17 @@ def _videos(folder: WorkFolder) -> tuple[list[Video], tuple[str, ...]]:
 
 
 def _lessons(
-    videos: list[Video], source: Path, count: int, seed: int, progress: Progress
+    videos: list[Video], source: Path, count: int, threshold: float, seed: int, progress: Progress
 ) -> tuple[list[Lesson], list[Lesson]]:
     """What windows of the videos teach: those to learn from, and those held out."""
-    from engines.train.show.pseudo import lesson
+    from engines.train.show.pseudo import PseudoSettings, lesson
     from engines.train.show.teacher import net_of_file
     from stream.show_windows import parted, places, window
 
     where = places(videos, min(max(1, count), _MOST_WINDOWS), seed)
     learned, held = parted(where)
     net, imgsz = net_of_file(source), _imgsz(source)
+    settings = PseudoSettings().at(threshold)
 
     def each(positions: list[int]) -> Iterator[Lesson]:
         for i in positions:
@@ -235,7 +240,7 @@ def _lessons(
                 progress.note(str(error))
                 continue
             if frames is not None:
-                yield lesson(net, frames, imgsz, number)
+                yield lesson(net, frames, imgsz, number, settings)
 
     lessons = list(each(learned)), list(each(held))
     if not lessons[0]:
@@ -248,6 +253,13 @@ def _lessons(
         f" {len(lessons[1])} held out"
     )
     return lessons
+
+
+def _threshold(source: Path, config: Config) -> float:
+    """The smallest score that the pipeline keeps with this file."""
+    detector = Detector(config.detector.model_copy(update={"model": str(source)}))
+    detector.close()
+    return detector.score
 
 
 def _imgsz(source: Path) -> tuple[int, int]:
@@ -268,7 +280,7 @@ def _train(
     source: Path,
     learned: list[Lesson],
     held: list[Lesson],
-    config: Config,
+    threshold: float,
     steps: int,
     longest: float,
     seed: int,
@@ -297,7 +309,7 @@ def _train(
             learned,
             held,
             imgsz=_imgsz(source),
-            threshold=config.detector.score,
+            threshold=threshold,
             steps=steps,
             longest=longest,
             seed=seed,
@@ -309,14 +321,17 @@ def _train(
         raise ConfigError(str(error)) from error
 
 
-def _write(path: Path, adapted: AdaptedDetector, summary: DetectorSummary) -> None:
+def _write(path: Path, adapted: AdaptedDetector, threshold: float, summary: DetectorSummary) -> None:
     """The network, then what is to be said of it."""
     from engines.train.export import export_detector
 
+    for torn in path.parent.glob("adapted.part*"):  # of a process that was killed while it wrote
+        torn.unlink()
     facts = {"steps": adapted.taken_step, "seed": summary.seed, "shift": round(adapted.shift, 5)}
     told = {
         "description": "celstream detector adapted to one show, without labels",
         "adapted": json.dumps(facts),
+        "score": f"{threshold:.4f}",  # as many boxes reach it as reached the former one's
     }
     export_detector(adapted.net, path, "adapted", told)
     history = [{"step": step} | found.as_dict() for step, found in adapted.history]
@@ -351,8 +366,15 @@ def _process_again(
     from stream.run_job import run
 
     again = config.model_copy(update={"detector": config.detector.model_copy(update={"model": str(model)})})
-    done = run([video.uri for video in videos], summary.out, again, progress=progress, report=report)
+    with WorkFolder.open(summary.out, create=False, write=False) as folder:
+        places = NamedPlaces.of(folder)
+    done = run([video.uri for video in videos], summary.out, again, progress=progress, report=False)
     summary = replace(summary, processed=not done.interrupted, clusters=done.clusters)
     with WorkFolder.open(summary.out, create=False) as folder:
+        places.give(folder)
         _note(folder, summary)  # the run has written a record of its own
+        if report:
+            from stream.report import write_report
+
+            write_report(folder)
     return summary

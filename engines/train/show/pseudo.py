@@ -9,7 +9,7 @@ character is none. Everything else is not judged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class PseudoSettings:
     """``sure``: score of the agreement from which a box is one; raising it takes fewer, better boxes.
     ``doubt``: score from which the background is not judged any more. ``moving_sure``: score that is enough
     for a compact moving thing. ``again``: score of the box a moment away. ``still``: share of moving cells
-    below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``."""
+    below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``.
+    Scores are those of a detector that works at a threshold of 0.25, see :meth:`at`."""
 
     sure: float = 0.55
     doubt: float = 0.3
@@ -46,6 +47,23 @@ class PseudoSettings:
     still: float = 0.1
     still_sure: float = 0.65
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
+
+    def at(self, threshold: float) -> PseudoSettings:
+        """For a detector that works at another threshold than 0.25: all scores moved in logits likewise."""
+        t = min(max(threshold, 0.01), 0.99)
+
+        def moved(score: float) -> float:
+            odds = score / (1 - score) * (t / (1 - t)) * 3
+            return odds / (1 + odds)
+
+        return replace(
+            self,
+            sure=moved(self.sure),
+            doubt=moved(self.doubt),
+            moving_sure=moved(self.moving_sure),
+            again=moved(self.again),
+            still_sure=moved(self.still_sure),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ def lesson(
     for k, moved in zip(beside, moves, strict=True):
         there = view(net, frames[k : k + 1], imgsz)[0]
         again = np.maximum(again, found_again(seen.boxes, there, moved, s.teacher.follow))
-    sure, unjudged = _judged(seen, again if beside else None, motion, s)
+    sure, unjudged = judged(seen, again if beside else None, motion, s)
     return Lesson(
         picture=picture,
         sure=seen.boxes[sure],
@@ -100,10 +118,14 @@ def lesson(
     )
 
 
-def _judged(
+def judged(
     seen: Seen, again: Floats | None, motion: FilmFrame, s: PseudoSettings
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which boxes are sure (n,), and where nothing is known (H, W)."""
+    """Which boxes are sure, bool (n,), and where nothing is known, bool (H, W).
+
+    ``seen``: of the middle frame, best first. ``again`` (n,): the best score of each a moment earlier or
+    later, None where there is no such moment. ``motion``: of the same frame.
+    """
     height, width = motion.image.shape[:2]
     unknown = np.ones((height, width), bool)
     if motion.registered:
