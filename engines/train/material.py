@@ -258,9 +258,17 @@ LARGER_SIZES = ((WIDTH, 234), (WIDTH, 234), (320, 240))
 
 
 def episode_shelf(
-    episodes: int, seed: int, seconds: int = 24, sizes: Sequence[tuple[int, int]] = EPISODE_SIZES
+    episodes: int,
+    seed: int,
+    seconds: int = 24,
+    sizes: Sequence[tuple[int, int]] = EPISODE_SIZES,
+    least_visible: float = 0.3,
 ) -> Shelf:
-    """Whole frames of drawn episodes, one per second, with their true boxes; none of the demo's seeds."""
+    """Whole frames of drawn episodes, one per second, with their true boxes; none of the demo's seeds.
+
+    Characters that are hidden but for less than ``least_visible`` of them are not judged; raising it asks for
+    fewer hidden ones.
+    """
     from stream.cartoon.characters import make_cast
     from stream.cartoon.episode import render_frames
     from stream.cartoon.script import Script
@@ -275,7 +283,7 @@ def episode_shelf(
                 veil = np.zeros((height, width, 1), np.uint8)
                 boxes = []
                 for truth in truths:
-                    if truth.visible < 0.3 or truth.box[3] - truth.box[1] < 10:
+                    if truth.visible < least_visible or truth.box[3] - truth.box[1] < 10:
                         x1, y1, x2, y2 = (int(v) for v in truth.box)
                         veil[max(0, y1 - 2) : y2 + 2, max(0, x1 - 2) : x2 + 2] = 255
                     else:
@@ -298,7 +306,9 @@ def effect_sprites(count: int, seed: int) -> Shelf:
     return Shelf.of(each(), SPRITE_NOTES)
 
 
-def more_material(seed: int, creatures: int, cartoons: int, episodes: int, effects: int) -> Bank:
+def more_material(
+    seed: int, creatures: int, cartoons: int, episodes: int, effects: int, least_visible: float
+) -> Bank:
     """Characters, things and episodes to add to a bank that was built with another seed."""
     sprites = [creature_sprites(creatures, creatures // 3, seed)]
     sprites += [cartoon_sprites(cartoons, seed), cartoon_things(cartoons // 8, seed)]
@@ -306,7 +316,7 @@ def more_material(seed: int, creatures: int, cartoons: int, episodes: int, effec
     return Bank(
         Shelf.join(sprites),
         cartoon_backdrops(cartoons // 12, seed),
-        episode_shelf(episodes, seed, 16, LARGER_SIZES),
+        episode_shelf(episodes, seed, 16, LARGER_SIZES, least_visible),
     )
 
 

@@ -14,9 +14,10 @@ from engines.train.scenes import SceneSettings
 class Part:
     """A later part of a run, from step ``start`` on: the rate starts over at ``rate``, and the bank grows.
 
-    It grows by ``creatures``, ``cartoons``, ``episodes`` of 16 frames and ``effects`` (things that move and
-    are no characters). The films are labelled by views at the longer sides ``self_sides``, with about
-    ``self_boxes`` boxes per frame, inside which everything else is no character.
+    It grows by ``creatures``, ``cartoons``, ``episodes`` of 16 frames, in which characters count of which
+    ``least_visible`` is seen, and ``effects`` (things that move and are no characters). The films are
+    labelled by views at the longer sides ``self_sides``, with about ``self_boxes`` boxes per frame, inside
+    which everything else is no character.
     """
 
     start: int
@@ -25,6 +26,7 @@ class Part:
     cartoons: int = 0
     episodes: int = 0
     effects: int = 0
+    least_visible: float = 0.3
     self_boxes: float = 0.8
     self_sides: tuple[int, ...] = (256, 320, 416)
 
@@ -73,7 +75,7 @@ class Recipe:
     self_boxes: float = 0.8
     later: tuple[Part, ...] = (
         Part(10300, 1.2e-3, creatures=1800, cartoons=4800, episodes=160),
-        Part(15300, 6e-4, cartoons=1600, episodes=80, effects=1800, self_boxes=0.5),
+        Part(15300, 6e-4, cartoons=1600, episodes=160, effects=1800, least_visible=0.15, self_boxes=0.5),
     )
     creatures: int = 2400
     cartoons: int = 3200

@@ -15,6 +15,7 @@ from engines.train.material import (
     Shelf,
     build_bank,
     creature_sprites,
+    episode_shelf,
     film_note,
 )
 from engines.train.pasting import NO_OWNER, around, extents, paste
@@ -181,3 +182,13 @@ def test_a_bank_comes_back_as_it_was_saved(bank: Bank, tmp_path: Path):
 def test_a_missing_folder_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"--art .*nowhere.*expected a folder"):
         build_bank(0, 2, 0, 0, tmp_path / "nowhere", None)
+
+
+def test_hidden_characters_are_asked_for_or_not_judged():
+    """A character is a box where enough of it is seen, and else it is unknown; never background."""
+    asked, spared = (episode_shelf(2, 3, 12, ((160, 90),), least) for least in (0.0, 0.9))
+    assert len(asked) == len(spared) == 24
+    boxes = [(~np.isnan(shelf.notes[:, : 4 * FILM_BOXES : 4])).sum() for shelf in (asked, spared)]
+    unknown = [sum(int((shelf[i][..., 3] > 0).sum()) for i in range(24)) for shelf in (asked, spared)]
+    assert boxes[0] > boxes[1] > 0
+    assert unknown[1] > unknown[0]
