@@ -9,6 +9,7 @@ from engines.train.backdrops import plain_backdrops
 from engines.train.creatures import draw_creature
 from engines.train.looks import broken
 from engines.train.material import (
+    FILM_BOXES,
     FILM_NOTES,
     SPRITE_NOTES,
     Bank,
