@@ -112,7 +112,8 @@ def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) 
         return ModelFile(path.stem, kind, path, file_sha256(path))
     if text == "default":
         raise EngineError(f"{manifest}: the default {kind}, {name!r}, is not in it; reinstall celstream")
-    names = ["default", *sorted(n for n, entry in named.items() if entry.get("kind") == kind)]
+    computed = ["gist"] if kind == "embedder" else []  # no file: the runtime computes it
+    names = ["default", *computed, *sorted(n for n, entry in named.items() if entry.get("kind") == kind)]
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names)}"
     raise EngineError(
