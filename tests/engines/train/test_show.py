@@ -34,7 +34,7 @@ from stream.probe import describe
 from stream.show_windows import LENGTH_S, parted, places, window
 
 SIZE = (96, 160)
-QUICK = ShowRecipe(batch=4, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1)
+QUICK = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1)
 
 
 def default() -> Path:
@@ -235,7 +235,7 @@ def test_as_many_boxes_reach_the_threshold_as_before(lessons: list[Lesson]) -> N
 
 
 def test_a_detector_that_gets_worse_is_not_taken(lessons: list[Lesson]) -> None:
-    done = course(lessons, rate=0.05, average=0.0)  # steps that ruin it
+    done = course(lessons, rate=0.02, average=0.0)  # steps that ruin it
     assert not done.kept
     assert done.after.score < done.before.score
     assert "stays" in done.reason

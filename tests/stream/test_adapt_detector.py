@@ -1,0 +1,200 @@
+"""``adapt_detector``: what is written, what is recorded, and what stays as it was when it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engines.models import file_sha256, resolve
+from engines.train.show.course import ShowRecipe
+from stream import load_config, run
+from stream.adapt_detector import RECORD, DetectorSummary, adapt_detector
+from stream.cartoon.write import Episode, render_episode
+from stream.config import DetectorConfig
+from stream.detect import Detector
+from stream.errors import ConfigError, WorkdirError
+from stream.names import cluster_names, name_characters
+from stream.workdir import WorkFolder
+
+RECIPE = ShowRecipe(
+    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-2.0
+)
+QUICK: dict[str, Any] = {"minutes": 0.4, "steps": 2, "report": False}
+
+
+@pytest.fixture(scope="module")
+def episode(tmp_path_factory: pytest.TempPathFactory) -> Episode:
+    place = tmp_path_factory.mktemp("episode") / "show.mp4"
+    return render_episode(place, seed=5, characters=4, seconds=24, width=320, height=180, fps=8)
+
+
+@pytest.fixture(scope="module")
+def made(episode: Episode, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder with a name in it."""
+    work = tmp_path_factory.mktemp("made") / "work"
+    run(episode.video, work, load_config(values={"interval": 2.0}), clusters=(2, 4), report=False)
+    name_characters(work, {1: "Ada"})
+    return work
+
+
+@pytest.fixture(scope="module")
+def done(made: Path) -> tuple[Path, DetectorSummary]:
+    """A copy of it, its detector adapted and its video processed again."""
+    work = made.with_name("adapted")
+    shutil.copytree(made, work)
+    return work, adapt_detector(work, recipe=RECIPE, **QUICK)
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "work")
+    return tmp_path / "work"
+
+
+def record(work: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((work / "run.yaml").read_text())
+    return content
+
+
+def test_the_adapted_detector_is_one_for_the_pipeline(done: tuple[Path, DetectorSummary]) -> None:
+    work, summary = done
+    assert summary.kept, summary.reason
+    model = work / "detector" / "adapted.onnx"
+    assert summary.detector == str(model)
+    detector = Detector(DetectorConfig(model=str(model)))
+    assert detector.class_names == ("character", "face")
+    detector.close()
+    about = json.loads((work / "detector" / "about.json").read_text())
+    assert about["sha256"] == file_sha256(model) != resolve("default", "detector").sha256
+    assert about["history"][-1]["step"] == about["steps"] == 2
+    assert summary.sure_boxes >= RECIPE.fewest
+    assert not list((work / "detector").glob("*.part*"))
+
+
+def test_the_sources_are_processed_again_with_it_and_names_stay(done: tuple[Path, DetectorSummary]) -> None:
+    work, summary = done
+    told = record(work)
+    assert told["config"]["detector"]["model"] == str(work / "detector" / "adapted.onnx")
+    assert told["config"]["interval"] == 2.0  # as it was set before
+    assert told[RECORD]["kept"]
+    assert told[RECORD]["processed"]
+    assert told[RECORD]["before"]["score"] > 0
+    assert 2 <= summary.clusters <= 4
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        assert list(cluster_names(folder).values()).count("Ada") >= 1
+
+
+def test_an_adapted_detector_is_not_adapted_once_more(
+    done: tuple[Path, DetectorSummary], tmp_path: Path
+) -> None:
+    work, first = done
+    shutil.copytree(work, tmp_path / "work")
+    text = (tmp_path / "work" / "run.yaml").read_text().replace(str(work), str(tmp_path / "work"))
+    (tmp_path / "work" / "run.yaml").write_text(text)
+    again = adapt_detector(tmp_path / "work", rerun=False, recipe=RECIPE, **QUICK)
+    assert again.before == first.before  # measured from the default, from the same windows
+    assert again.after == first.after
+    old, new = (Path(place) / "detector" / "adapted.onnx" for place in (work, tmp_path / "work"))
+    assert file_sha256(old) == file_sha256(new)  # the same seed, the same file
+    assert not again.processed
+    assert str(new) in again.command
+    assert again.as_text().endswith(again.command)
+
+
+def test_what_is_no_better_leaves_the_folder_as_it_was(work: Path) -> None:
+    before = record(work)
+    summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
+    assert not summary.kept
+    assert "stays" in summary.reason
+    assert summary.detector == str(resolve("default", "detector").path)
+    assert not (work / "detector").exists()
+    after = record(work)
+    assert after.pop(RECORD)["kept"] is False
+    assert after == before
+
+
+def test_a_source_that_is_gone_is_named_and_without_any_it_is_refused(
+    episode: Episode, tmp_path: Path
+) -> None:
+    videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for video in videos:
+        shutil.copy(episode.video, video)
+    with videos[1].open("ab") as file:
+        file.write(b"\0" * 64)  # another content, or it would be the same video
+    work = tmp_path / "work"
+    run(videos, work, load_config(values={"interval": 4.0}), report=False)
+    videos[1].unlink()
+    summary = adapt_detector(work, rerun=False, recipe=RECIPE, **QUICK)
+    assert len(summary.missing) == 1
+    assert "b.mp4: there is no such file" in summary.missing[0]
+    assert "left out: " in summary.as_text()
+    videos[0].rename(tmp_path / "moved.mp4")
+    with pytest.raises(ConfigError, match=r"found none that can be read .*a\.mp4.*put them back"):
+        adapt_detector(work, recipe=RECIPE, **QUICK)
+
+
+def test_still_images_and_folders_without_a_run_are_refused(made: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "stills").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "stills" / "a.png")
+    run(tmp_path / "stills", tmp_path / "work", report=False)
+    with pytest.raises(ConfigError, match="still images have no windows"):
+        adapt_detector(tmp_path / "work", recipe=RECIPE, **QUICK)
+    with pytest.raises(WorkdirError, match="no work folder here"):
+        adapt_detector(tmp_path / "nothing")
+    WorkFolder.open(tmp_path / "new", create=True).close()
+    with pytest.raises(ConfigError, match="nothing was processed here yet"):
+        adapt_detector(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"minutes": 0.0}, "minutes: expected more than 0"),
+        ({"minutes": float("nan")}, "minutes: expected more than 0"),
+        ({"minutes": 0.4, "steps": 1, "recipe": replace(RECIPE, batch=1)}, "a budget of 1 steps: expected"),
+        ({"minutes": 0.3, "recipe": replace(RECIPE, fewest=10_000)}, "at least 10000 sure boxes"),
+    ],
+)
+def test_a_budget_that_is_too_short_keeps_what_was(work: Path, arguments: dict[str, Any], told: str) -> None:
+    before = record(work)
+    with pytest.raises(ConfigError, match=told):
+        adapt_detector(work, **arguments)
+    assert record(work) == before
+    assert not (work / "detector").exists()
+
+
+def test_given_boxes_have_no_detector_to_adapt(episode: Episode, tmp_path: Path) -> None:
+    settings = load_config(values={"interval": 8.0, "boxes": str(episode.boxes_csv)})
+    run(episode.video, tmp_path / "work", settings, report=False)
+    with pytest.raises(ConfigError, match="its boxes were given"):
+        adapt_detector(tmp_path / "work")
+
+
+def test_an_interrupt_keeps_what_was(work: Path) -> None:
+    """Ctrl-C while it trains, in a process of its own."""
+    before = record(work)
+    code = (
+        "import sys, os, signal; from stream.adapt_detector import adapt_detector\n"
+        "from engines.train.show.course import ShowRecipe\n"
+        "stop = lambda step, net, found: os.kill(os.getpid(), signal.SIGINT)\n"
+        "recipe = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1,"
+        " margin=-2.0)\n"
+        "adapt_detector(sys.argv[1], minutes=0.4, steps=4, recipe=recipe, watch=stop)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, str(work)], capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "KeyboardInterrupt" in answer.stderr
+    assert record(work) == before
+    assert not (work / "detector").exists()
+    with WorkFolder.open(work, create=False):  # and the folder is free again
+        pass
