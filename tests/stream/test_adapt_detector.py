@@ -186,6 +186,7 @@ def test_an_interrupt_keeps_what_was(work: Path) -> None:
     code = (
         "import sys, os, signal; from stream.adapt_detector import adapt_detector\n"
         "from engines.train.show.course import ShowRecipe\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "stop = lambda step, net, found: os.kill(os.getpid(), signal.SIGINT)\n"
         "recipe = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1,"
         " margin=-2.0)\n"
