@@ -197,7 +197,7 @@ def empty_section(data: ReportData) -> str:
     else:
         tips += [
             "<b>Admit less certain boxes.</b> Lower the detector’s threshold: "
-            "<code>--set detector.score=0.1</code>.",
+            "<code>--set detector.score=0.03</code>.",
             "<b>Look more often.</b> A short appearance falls between two samples: "
             "<code>--set interval=0.25</code>.",
             "<b>Check the video.</b> Does it show drawn characters at all, larger than about a tenth of the "

@@ -190,7 +190,7 @@ def test_hostile_text_stays_text(write_folder: Callable[..., Any], episode: Any)
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"frames": 60, "detections": 0}, "--set detector.score=0.1"),
+        ({"frames": 60, "detections": 0}, "--set detector.score=0.03"),
         ({"frames": 60, "detections": 12}, "--set crops.min_size=12"),
         ({"frames": 0}, "No frame could be decoded"),
     ],
