@@ -21,11 +21,12 @@ import numpy as np
 from engines.models import file_sha256, resolve
 from engines.runtime import EngineError
 from stream.adapt import needs_torch
-from stream.config import Config, load_config
+from stream.config import Config, DetectorConfig, load_config
 from stream.detect import Detector
 from stream.errors import ConfigError, SourceError
 from stream.files import atomic_file, plain
 from stream.names_again import NamedPlaces
+from stream.own_detector import RECORD, in_use, own_detector
 from stream.probe import describe, is_url
 from stream.progress import Progress, Quiet
 from stream.workdir import WorkFolder
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from engines.train.show.pseudo import Lesson
     from stream.batches import Video
 
-RECORD = "detector_adaptation"  # the key in run.yaml
 _WINDOWS_PER_MINUTE = 40  # of the budget: reading and judging them takes about a quarter of it
 _TRAINED = 0.6  # share of the budget that is training
 _MOST_WINDOWS = 600
@@ -48,6 +48,7 @@ class DetectorSummary:
     out: str
     kept: bool  # whether there is an adapted detector now that is better
     reason: str
+    start: str  # the detector that was adapted, as settings name it
     detector: str  # the file to use: the adapted one, or the one before
     before: dict[str, float]
     after: dict[str, float]
@@ -131,18 +132,18 @@ def adapt_detector(
         for why in missing:
             progress.note(why)
         progress.note(f"adapting the detector to {len(videos)} sources in about {minutes:g} minutes ...")
-        threshold = _threshold(source, config)
         count = round(_WINDOWS_PER_MINUTE * minutes)
-        learned, held = _lessons(videos, source, count, threshold, seed, progress)
+        learned, held = _lessons(videos, source, count, seed, progress)
         steps = planned_steps(_TRAINED * 60 * minutes) if steps is None else steps
         longest = 2 * _TRAINED * 60 * minutes if clock else np.inf
-        adapted = _train(source, learned, held, threshold, steps, longest, seed, recipe, progress, watch)
-        path = folder.path / "detector" / "adapted.onnx"
+        adapted = _train(source, learned, held, steps, longest, seed, recipe, progress, watch)
+        path = own_detector(folder)
         summary = DetectorSummary(
             out=str(folder.path),
             kept=adapted.kept,
             reason=adapted.reason,
-            detector=str(path if adapted.kept else source),
+            start=source.model,
+            detector=str(path if adapted.kept else source.path),
             before=adapted.before.as_dict(),
             after=adapted.after.as_dict(),
             seed=seed,
@@ -158,7 +159,7 @@ def adapt_detector(
             clusters=int(folder.read_run().get("clusters") or 0),
         )
         if adapted.kept:
-            _write(path, adapted, threshold, summary)
+            _write(path, adapted, source, summary)
         _note(folder, summary)
     if adapted.kept and rerun:
         summary = _process_again(summary, videos, config, path, progress, report)
@@ -182,13 +183,37 @@ def _config(folder: WorkFolder) -> Config:
     return config
 
 
-def _start(folder: WorkFolder, config: Config) -> Path:
-    """The file that is adapted: the run's, but an adapted one is not adapted once more."""
+@dataclass(frozen=True)
+class _Start:
+    """The detector that is adapted: as settings name it, its file, and what that says of itself.
+
+    ``threshold``: smallest score that the pipeline keeps, whatever the run's settings ask. ``imgsz``: height
+    and width.
+    """
+
+    model: str
+    path: Path
+    names: tuple[str, ...]
+    threshold: float
+    imgsz: tuple[int, int]
+
+
+def _start(folder: WorkFolder, config: Config) -> _Start:
+    """The run's detector; but an adapted one is not adapted once more. ConfigError where it cannot be."""
     model = config.detector.model
-    own = folder.path / "detector" / "adapted.onnx"
-    if model != "default" and Path(model).resolve() == own.resolve():
-        model = "default"
-    return Path(resolve(model, "detector").path)
+    if in_use(folder):
+        before = folder.read_run().get(RECORD)
+        model = str(before.get("start", "default")) if isinstance(before, dict) else "default"
+    path = Path(resolve(model, "detector").path)
+    detector = Detector(DetectorConfig(model=model))
+    detector.close()
+    if detector.class_names[:1] != ("character",):
+        raise ConfigError(
+            f"{path}: expected a detector whose first class is 'character', found {detector.class_names[:1]};"
+            " one that was trained on names of your own cannot be adapted, train it on with"
+            " `celstream train detector`"
+        )
+    return _Start(model, path, detector.class_names, detector.score, _imgsz(path))
 
 
 def _videos(folder: WorkFolder) -> tuple[list[Video], tuple[str, ...]]:
@@ -219,7 +244,7 @@ def _videos(folder: WorkFolder) -> tuple[list[Video], tuple[str, ...]]:
 
 
 def _lessons(
-    videos: list[Video], source: Path, count: int, threshold: float, seed: int, progress: Progress
+    videos: list[Video], source: _Start, count: int, seed: int, progress: Progress
 ) -> tuple[list[Lesson], list[Lesson]]:
     """What windows of the videos teach: those to learn from, and those held out."""
     from engines.train.show.pseudo import PseudoSettings, lesson
@@ -228,8 +253,7 @@ def _lessons(
 
     where = places(videos, min(max(1, count), _MOST_WINDOWS), seed)
     learned, held = parted(where)
-    net, imgsz = net_of_file(source), _imgsz(source)
-    settings = PseudoSettings().at(threshold)
+    net, settings = net_of_file(source.path), PseudoSettings().at(source.threshold)
 
     def each(positions: list[int]) -> Iterator[Lesson]:
         for i in positions:
@@ -240,7 +264,7 @@ def _lessons(
                 progress.note(str(error))
                 continue
             if frames is not None:
-                yield lesson(net, frames, imgsz, number, settings)
+                yield lesson(net, frames, source.imgsz, number, settings)
 
     lessons = list(each(learned)), list(each(held))
     if not lessons[0]:
@@ -253,13 +277,6 @@ def _lessons(
         f" {len(lessons[1])} held out"
     )
     return lessons
-
-
-def _threshold(source: Path, config: Config) -> float:
-    """The smallest score that the pipeline keeps with this file."""
-    detector = Detector(config.detector.model_copy(update={"model": str(source)}))
-    detector.close()
-    return detector.score
 
 
 def _imgsz(source: Path) -> tuple[int, int]:
@@ -277,10 +294,9 @@ def _imgsz(source: Path) -> tuple[int, int]:
 
 
 def _train(
-    source: Path,
+    source: _Start,
     learned: list[Lesson],
     held: list[Lesson],
-    threshold: float,
     steps: int,
     longest: float,
     seed: int,
@@ -291,12 +307,7 @@ def _train(
     from engines.train.show.course import adapt as train
     from engines.train.tune.start import read_detector
 
-    net, names = read_detector(source)
-    if names[:1] != ("character",):
-        raise ConfigError(
-            f"{source}: expected a detector whose first class is 'character', found {names[:1]}; one that was"
-            " trained on names of your own cannot be adapted, train it on with `celstream train detector`"
-        )
+    net, _ = read_detector(source.path)
 
     def told(step: int, steps: int, score: float | None) -> None:
         if score is not None or step % 25 == 0:
@@ -308,8 +319,8 @@ def _train(
             net,
             learned,
             held,
-            imgsz=_imgsz(source),
-            threshold=threshold,
+            imgsz=source.imgsz,
+            threshold=source.threshold,
             steps=steps,
             longest=longest,
             seed=seed,
@@ -321,7 +332,7 @@ def _train(
         raise ConfigError(str(error)) from error
 
 
-def _write(path: Path, adapted: AdaptedDetector, threshold: float, summary: DetectorSummary) -> None:
+def _write(path: Path, adapted: AdaptedDetector, source: _Start, summary: DetectorSummary) -> None:
     """The network, then what is to be said of it."""
     from engines.train.export import export_detector
 
@@ -331,7 +342,9 @@ def _write(path: Path, adapted: AdaptedDetector, threshold: float, summary: Dete
     told = {
         "description": "celstream detector adapted to one show, without labels",
         "adapted": json.dumps(facts),
-        "score": f"{threshold:.4f}",  # as many boxes reach it as reached the former one's
+        "names": str(dict(enumerate(source.names))),
+        "imgsz": str(list(source.imgsz)),
+        "score": f"{source.threshold:.4f}",  # as many boxes reach it as reached the former one's
     }
     export_detector(adapted.net, path, "adapted", told)
     history = [{"step": step} | found.as_dict() for step, found in adapted.history]
@@ -366,13 +379,15 @@ def _process_again(
     from stream.run_job import run
 
     again = config.model_copy(update={"detector": config.detector.model_copy(update={"model": str(model)})})
-    with WorkFolder.open(summary.out, create=False, write=False) as folder:
+    with WorkFolder.open(summary.out, create=False) as folder:
         places = NamedPlaces.of(folder)
+        # a run after one that was killed goes on with this detector
+        folder.write_run(folder.read_run() | {"config": again.model_dump(mode="json")})
     done = run([video.uri for video in videos], summary.out, again, progress=progress, report=False)
     summary = replace(summary, processed=not done.interrupted, clusters=done.clusters)
     with WorkFolder.open(summary.out, create=False) as folder:
         places.give(folder)
-        _note(folder, summary)  # the run has written a record of its own
+        _note(folder, summary)
         if report:
             from stream.report import write_report
 

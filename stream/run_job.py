@@ -30,6 +30,7 @@ from stream.config import Config, load_config
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import LiveSource, is_live
+from stream.own_detector import continued
 from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.planning import plan_inputs
 from stream.probe import is_url
@@ -112,7 +113,7 @@ def run(
         if given is not None
     }
     if settings or clusters is not None or strength is not None:
-        base = config.model_dump() if config is not None else {}
+        base = config.model_dump(exclude_unset=True) if config is not None else {}
         if clusters is not None or strength is not None:
             asked = {"clusters": clusters, "strength": strength}
             base["cluster"] = {**base.get("cluster", {}), **asked}
@@ -176,6 +177,7 @@ class _Run:
         from stream.stations import Stations
 
         self.folder.clean()
+        self.config = continued(self.folder, self.config, self.ledger.note)
         stations = Stations(self.config)
         for fallback in stations.fallbacks:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")

@@ -43,7 +43,7 @@ from stream.tables import ClusterTable, CropTable, read_cluster_file, read_crops
 
 _MARK = "celstream_format"
 _LATEST = "latest_clusters"
-_KEPT = "adaptation"  # of an earlier record, by one that says nothing of it
+_KEPT = ("adaptation", "detector_adaptation")  # of an earlier record, by one that says nothing of it
 
 
 class WorkFolder:
@@ -346,7 +346,7 @@ class WorkFolder:
         """
         before = self.read_run()
         own = {_MARK: FORMAT} | {key: before[key] for key in (_LATEST,) if before.get(key)}
-        kept = {key: before[key] for key in (_KEPT,) if key in before}
+        kept = {key: before[key] for key in _KEPT if key in before}
         self._write_yaml({**own, **kept, **plain(record), **own})
 
     def read_run(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The section on show adaptation: whether its embeddings are in use, why, and what was measured."""
+"""The section on show adaptation, of embedding and detector: what is in use, why, and what was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stream import embeddings
-from stream.report.data import Adaptation, ReportData
+from stream.own_detector import RECORD, in_use
+from stream.report.data import Adaptation, DetectorAdaptation, ReportData
 from stream.report.record import count_of, mapping, number, text
 from stream.report.words import count, esc, lasting
 from stream.workdir import WorkFolder
@@ -51,31 +52,87 @@ def _measured(value: object) -> dict[str, float]:
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
+def detector_adaptation_of(folder: WorkFolder, record: Mapping[str, Any]) -> DetectorAdaptation | None:
+    """What ``run.yaml`` says of the adaptation of the detector; None where it was not tried."""
+    about = mapping(record.get(RECORD))
+    if not about:
+        return None
+    return DetectorAdaptation(
+        kept=about.get("kept") is True,
+        in_use=in_use(folder, record),
+        reason=text(about.get("reason")),
+        seconds=number(about.get("seconds")),
+        steps=count_of(about.get("steps")),
+        planned_steps=count_of(about.get("planned_steps")),
+        sure_boxes=count_of(about.get("sure_boxes")),
+        windows=count_of(about.get("windows")),
+        held_out=count_of(about.get("held_out")),
+    )
+
+
 def adaptation_section(data: ReportData) -> str:
     """What was measured without labels before and after, and what became of it."""
-    about = data.adaptation
-    assert about is not None
+    parts = []
+    if data.adaptation is not None:
+        parts.append(
+            "<p>The embedding was trained on this show’s own crops, without labels. Two boxes of one frame"
+            " are rivals: different characters. Tracks that were not trained on measure it.</p></div>"
+            + _embedding(data.adaptation)
+        )
+    if data.detector_adaptation is not None:
+        words = (
+            "The detector was trained on what it was sure of in windows of this show, without labels. Windows"
+            " that were not trained on measure it."
+        )
+        facts = _facts(_detector(data.detector_adaptation))
+        parts.append(
+            f"<p>{words}</p></div>{facts}" if not parts else f"<h3>Detector</h3><p>{words}</p>{facts}"
+        )
+    return '<div class="section-head"><h2>Adaptation</h2>' + "".join(parts)
+
+
+def _embedding(about: Adaptation) -> str:
     facts = [("Result", _result(about)), ("Because", about.reason)]
     if about.learned_from:
         of = f" of {count(about.crops)}" if about.crops and about.crops != about.learned_from else ""
         facts.append(("Learned from", f"{count(about.learned_from)}{of} different crops"))
-    if about.steps is not None:
-        planned = about.planned_steps or 0
-        of = f" of {count(planned)}" if planned > about.steps else ""
-        facts.append(("Trained", f"{count(about.steps)}{of} steps"))
+    facts += _trained(about.steps, about.planned_steps)
     if about.kept:
         facts.append(("Network", f"embeddings/{embeddings.ADAPTED}/{embeddings.MODEL}"))
     if about.seconds is not None:
         facts.append(("Took", f"{lasting(about.seconds)}, not counted in the run’s"))
-    listed = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)
-    facts_list = f'<dl class="run-facts">{listed}</dl>'
     measured = _measures(about)
-    return (
-        '<div class="section-head"><h2>Adaptation</h2><p>The embedding was trained on this show’s own crops,'
-        " without labels. Two boxes of one frame are rivals: different characters. Tracks that were not"
-        " trained on measure it.</p></div>"
-        + (f'<div class="run">{measured}{facts_list}</div>' if measured else facts_list)
-    )
+    return f'<div class="run">{measured}{_facts(facts)}</div>' if measured else _facts(facts)
+
+
+def _detector(about: DetectorAdaptation) -> list[tuple[str, str]]:
+    if about.in_use:
+        result = "Adapted detector is in use"
+    else:
+        result = "Adapted detector is not in use" if about.kept else "Detector as it was"
+    facts = [("Result", result), ("Because", about.reason)]
+    if about.sure_boxes and about.windows:
+        held = f", {count(about.held_out)} held out" if about.held_out else ""
+        boxes, windows = count(about.sure_boxes, "sure box", "sure boxes"), count(about.windows, "window")
+        facts.append(("Learned from", f"{boxes} in {windows}{held}"))
+    facts += _trained(about.steps, about.planned_steps)
+    if about.in_use:
+        facts.append(("Network", "detector/adapted.onnx"))
+    if about.seconds is not None:
+        facts.append(("Took", f"{lasting(about.seconds)}, not counted in the run’s"))
+    return facts
+
+
+def _trained(steps: int | None, planned: int | None) -> list[tuple[str, str]]:
+    if steps is None:
+        return []
+    of = f" of {count(planned)}" if planned and planned > steps else ""
+    return [("Trained", f"{count(steps)}{of} steps")]
+
+
+def _facts(facts: list[tuple[str, str]]) -> str:
+    listed = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts if v)
+    return f'<dl class="run-facts">{listed}</dl>'
 
 
 def _result(about: Adaptation) -> str:

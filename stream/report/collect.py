@@ -16,7 +16,7 @@ import numpy as np
 
 from stream.batches import Array
 from stream.names import character_numbers
-from stream.report.adaptation import adaptation_of
+from stream.report.adaptation import adaptation_of, detector_adaptation_of
 from stream.report.axis import Axis
 from stream.report.data import (
     Cluster,
@@ -90,6 +90,7 @@ def collect(
         total_s=sum(v.duration_s for v in axis.videos),
         held=axis.held,
         adaptation=adaptation_of(folder, record),
+        detector_adaptation=detector_adaptation_of(folder, record),
     )
     known = {q.uri for q in base.quarantined}
     others = [q for q in folder.quarantined() if text(q.get("uri")) not in known]

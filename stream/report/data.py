@@ -149,6 +149,21 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
+class DetectorAdaptation:
+    """Adaptation of the detector: what came of it, why, what it learned from, and what it took."""
+
+    kept: bool  # by the signal
+    in_use: bool  # the last run found its boxes with it
+    reason: str
+    seconds: float | None
+    steps: int | None
+    planned_steps: int | None
+    sure_boxes: int | None
+    windows: int | None
+    held_out: int | None
+
+
+@dataclass(frozen=True)
 class SettingLine:
     """One line of the resolved configuration, as YAML. ``changed`` where it is not the default."""
 
@@ -193,6 +208,7 @@ class ReportData:
     stations: tuple[Station, ...] = ()
     models: tuple[Model, ...] = ()
     adaptation: Adaptation | None = None
+    detector_adaptation: DetectorAdaptation | None = None
     quarantined: tuple[Quarantined, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     notes: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ def render(data: ReportData) -> str:
         sections.append(("try", "What to try", empty_section(data)))
     if data.small:
         sections.append(("small", "Small", _small(data)))
-    if data.adaptation:
+    if data.adaptation or data.detector_adaptation:
         sections.append(("adaptation", "Adaptation", adaptation_section(data)))
     sections.append(("run", "Run", run_section(data)))
     sections.append(("left-out", "Left out", left_out_section(data)))

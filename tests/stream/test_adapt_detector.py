@@ -16,12 +16,13 @@ import yaml
 from engines.models import file_sha256, resolve
 from engines.train.show.course import ShowRecipe
 from stream import load_config, run
-from stream.adapt_detector import RECORD, DetectorSummary, adapt_detector
+from stream.adapt_detector import DetectorSummary, adapt_detector
 from stream.cartoon.write import Episode, render_episode
 from stream.config import DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError, WorkdirError
 from stream.names import cluster_names, name_characters
+from stream.own_detector import RECORD, own_detector
 from stream.workdir import WorkFolder
 
 RECIPE = ShowRecipe(
@@ -69,9 +70,12 @@ def test_the_adapted_detector_is_one_for_the_pipeline(done: tuple[Path, Detector
     assert summary.kept, summary.reason
     model = work / "detector" / "adapted.onnx"
     assert summary.detector == str(model)
-    detector = Detector(DetectorConfig(model=str(model)))
-    assert detector.class_names == ("character", "face")
-    detector.close()
+    old, new = (Detector(DetectorConfig(model=name)) for name in ("default", str(model)))
+    for frame in ((1080, 1920), (480, 640)):
+        assert new.canvas(*frame) == old.canvas(*frame)
+    assert (new.class_names, new.score) == (old.class_names, old.score)
+    for detector in (old, new):
+        detector.close()
     about = json.loads((work / "detector" / "about.json").read_text())
     assert about["sha256"] == file_sha256(model) != resolve("default", "detector").sha256
     assert about["history"][-1]["step"] == about["steps"] == 2
@@ -92,13 +96,40 @@ def test_the_sources_are_processed_again_with_it_and_names_stay(done: tuple[Path
         assert list(cluster_names(folder).values()).count("Ada") >= 1
 
 
+def test_the_next_run_goes_on_with_it_until_another_is_named(
+    episode: Episode, done: tuple[Path, DetectorSummary], tmp_path: Path
+) -> None:
+    work = tmp_path / "moved"
+    shutil.copytree(done[0], work)
+
+    def again(**settings: Any) -> tuple[int, list[str], str]:
+        """Segments that were done before, notes on detectors, and the detector of the record."""
+        found = run(episode.video, work, interval=2.0, clusters=(2, 4), report=False, **settings)
+        told = record(work)
+        assert told[RECORD]["kept"]
+        notes = [note for note in found.notes if "detector" in note]
+        return found.segments_done_before, notes, told["config"]["detector"]["model"]
+
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        own = str(own_detector(folder))
+    kept, notes, model = again()
+    assert (kept, len(notes), model) == (1, 1, own)
+    assert "goes on with the detector adapted to this show" in notes[0]
+    assert again(detector={"iou": 0.5})[2] == own  # another setting of the detector names none
+    back, notes, model = again(detector="default")
+    assert (back, model) == (0, "default")
+    assert "goes back to the default detector" in notes[0]
+    assert again() == (1, [], "default")
+    assert again(detector=own) == (0, [], own)
+    Path(own).unlink()
+    assert again() == (0, [], "default")
+
+
 def test_an_adapted_detector_is_not_adapted_once_more(
     done: tuple[Path, DetectorSummary], tmp_path: Path
 ) -> None:
     work, first = done
     shutil.copytree(work, tmp_path / "work")
-    text = (tmp_path / "work" / "run.yaml").read_text().replace(str(work), str(tmp_path / "work"))
-    (tmp_path / "work" / "run.yaml").write_text(text)
     again = adapt_detector(tmp_path / "work", rerun=False, recipe=RECIPE, **QUICK)
     assert again.before == first.before  # measured from the default, from the same windows
     assert again.after == first.after

@@ -82,3 +82,25 @@ def test_a_record_of_the_wrong_kinds_is_shown_as_far_as_it_goes(work: Path) -> N
 def test_memory_is_told_with_and_without(work: Path) -> None:
     page(work, DONE, peak_rss_bytes=600 * 2**20, adapt_peak_rss_bytes=2**30)
     assert "600 MiB, 1.0 GiB with adaptation" in (work / "report.html").read_text()
+
+
+def test_what_became_of_the_detector(work: Path) -> None:
+    told = {
+        "kept": True, "reason": "the signal <rose>", "seconds": 200.0, "steps": 230, "planned_steps": 230,
+        "sure_boxes": 1201, "windows": 128, "held_out": 32,
+    }  # fmt: skip
+    section = page(work, None, detector_adaptation=told)
+    for words in (
+        "Adapted detector is not in use", "&lt;rose&gt;", "1,201 sure boxes in 128 windows, 32 held out",
+        "230 steps", "3 min 20 s",
+    ):  # fmt: skip
+        assert words in section
+    assert "embedding" not in section
+    (work / "detector").mkdir()
+    (work / "detector" / "adapted.onnx").write_bytes(b"a network")
+    model = {"model": str(work / "detector" / "adapted.onnx")}
+    section = page(work, DONE, detector_adaptation=told, config={"detector": model})
+    assert "Adapted detector is in use" in section
+    assert "Embeddings as they were" in section
+    assert "Detector as it was" in page(work, None, detector_adaptation=told | {"kept": False}, config={})
+    assert page(work, None, detector_adaptation="yes") == ""

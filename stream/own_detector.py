@@ -1,0 +1,57 @@
+"""The detector that a work folder adapted to its show: where it is, and which runs go on with it.
+
+A run that names no detector goes on with the one that the last run had, where that was the folder's own;
+otherwise every segment would be done again with another network. Naming a detector, the default one too, or
+deleting the file goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.models import file_sha256
+from stream.config import Config
+from stream.workdir import WorkFolder
+
+RECORD = "detector_adaptation"  # the key in run.yaml
+
+
+def own_detector(folder: WorkFolder) -> Path:
+    """Where the folder's adapted detector is, or would be."""
+    return folder.path / "detector" / "adapted.onnx"
+
+
+def in_use(folder: WorkFolder, record: Mapping[str, Any] | None = None) -> bool:
+    """Whether the last run, or ``record`` of one, found its boxes with the folder's own detector.
+
+    Told by the path, or by the content where the folder was moved since.
+    """
+    record = folder.read_run() if record is None else record
+    own = own_detector(folder)
+    if not own.is_file():
+        return False
+    model = _at(record, "config", "detector", "model")
+    if isinstance(model, str) and Path(model).resolve() == own.resolve():
+        return True
+    return _at(record, "models", "detector", "sha256") == file_sha256(own)
+
+
+def continued(folder: WorkFolder, config: Config, note: Callable[[str], object]) -> Config:
+    """The settings of a run, with the folder's own detector where the last run had it and none is named."""
+    if config.boxes is not None or not in_use(folder):
+        return config
+    own, asked = own_detector(folder), config.detector
+    if "model" not in asked.model_fields_set:
+        note(f"goes on with the detector adapted to this show, {own}; `--detector default` goes back")
+        return config.model_copy(update={"detector": asked.model_copy(update={"model": str(own)})})
+    if asked.model == "default":
+        note(f"goes back to the default detector; `--detector {own}` is the one adapted to this show")
+    return config
+
+
+def _at(record: object, *keys: str) -> object:
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
