@@ -49,7 +49,7 @@ class DetectorConfig(_Strict):
     score: float | None = Field(None, ge=0, le=1)
     """Smallest score kept; None takes what the network's file recommends (metadata 'score'), else 0.25.
     Raising it gives fewer, surer boxes."""
-    iou: float = Field(0.55, gt=0, le=1)
+    iou: float = Field(0.52, gt=0, le=1)
     """Boxes of one class overlapping more than this are one. Raising it keeps more overlapping boxes."""
     max_per_frame: int = Field(50, ge=1)
     """Boxes kept per frame, best first. Raising it admits crowds."""
