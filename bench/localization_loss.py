@@ -7,11 +7,11 @@ corners) are half of what they were, and, on scenes that were not trained on, th
 character, as a share of its box's diagonal. "place_after_class_steps" above 0 says that the class fell first.
 Medians of three seeds, with the range as "_spread".
 
-Found (bench/results/localization_loss.json): weighting does what it is meant to, by less than is claimed for it.
-At every class loss the place is further behind than with the plain sum, and it is halved 38 (weighted), 41 (exp)
-and 31 steps (exp_squared) before the class where the sum has 62; but it is halved before the class in all of
-them. The final error of the points is .086 (weighted), .121 and .094 of the diagonal, the sum's .102, and seeds
-differ by .03 to .07: no difference is shown.
+Found (bench/results/localization_loss.json): weighting does what it is meant to, by less than is claimed
+for it. At every class loss the place is further behind than with the plain sum, and it is halved 38
+(weighted), 41 (exp) and 30 steps (exp_squared) before the class where the sum has 62; but it is halved before
+the class in all of them. The final error of the points is .086 (weighted), .121 and .094 of the diagonal, the
+sum's .102, and seeds differ by .03 to .07: no difference is shown.
 
     python bench/localization_loss.py [--quick] [--json] [--steps 1200] [--workers 2]
 """
