@@ -177,14 +177,14 @@ def test_everything_of_the_record_may_be_missing_or_odd(
 
 
 def test_changed_settings_are_marked(write_folder: Callable[..., Any], episode: Any) -> None:
-    config = {"interval": 0.5, "threads": 0, "detector": {"score": 0.4, "iou": 0.5}}
+    config = {"interval": 0.5, "threads": 0, "detector": {"score": 0.4, "iou": 0.52}}
     data = _collect(write_folder([episode("one", [(1.0, 0)])], record={"config": config}))
     assert [(s.text, s.changed) for s in data.settings] == [
         ("interval: 0.5", True),
         ("threads: 0", False),
         ("detector:", False),
         ("  score: 0.4", True),
-        ("  iou: 0.5", False),
+        ("  iou: 0.52", False),
     ]
 
 
