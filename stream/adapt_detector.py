@@ -8,7 +8,6 @@ nothing is written, and the reason is told.
 
 from __future__ import annotations
 
-import ast
 import json
 import time
 from collections.abc import Iterator
@@ -18,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.models import file_sha256, resolve
+from engines.models import file_sha256
 from engines.runtime import EngineError
 from stream.adapt import needs_torch
-from stream.config import Config, DetectorConfig, load_config
-from stream.detect import Detector
+from stream.config import Config, load_config
+from stream.detector_start import DetectorStart, detector_start
 from stream.errors import ConfigError, SourceError
 from stream.files import atomic_file, plain
 from stream.names_again import NamedPlaces
-from stream.own_detector import RECORD, in_use, own_detector
+from stream.own_detector import RECORD, own_detector
 from stream.probe import describe, is_url
 from stream.progress import Progress, Quiet
 from stream.workdir import WorkFolder
@@ -127,7 +126,7 @@ def adapt_detector(
     began = time.perf_counter()
     with WorkFolder.open(out, create=False) as folder:
         config = _config(folder)
-        source = _start(folder, config)
+        source = detector_start(folder, config)
         videos, missing = _videos(folder)
         for why in missing:
             progress.note(why)
@@ -183,39 +182,6 @@ def _config(folder: WorkFolder) -> Config:
     return config
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The detector that is adapted: as settings name it, its file, and what that says of itself.
-
-    ``threshold``: smallest score that the pipeline keeps, whatever the run's settings ask. ``imgsz``: height
-    and width.
-    """
-
-    model: str
-    path: Path
-    names: tuple[str, ...]
-    threshold: float
-    imgsz: tuple[int, int]
-
-
-def _start(folder: WorkFolder, config: Config) -> _Start:
-    """The run's detector; but an adapted one is not adapted once more. ConfigError where it cannot be."""
-    model = config.detector.model
-    if in_use(folder):
-        before = folder.read_run().get(RECORD)
-        model = str(before.get("start", "default")) if isinstance(before, dict) else "default"
-    path = Path(resolve(model, "detector").path)
-    detector = Detector(DetectorConfig(model=model))
-    detector.close()
-    if detector.class_names[:1] != ("character",):
-        raise ConfigError(
-            f"{path}: expected a detector whose first class is 'character', found {detector.class_names[:1]};"
-            " one that was trained on names of your own cannot be adapted, train it on with"
-            " `celstream train detector`"
-        )
-    return _Start(model, path, detector.class_names, detector.score, _imgsz(path))
-
-
 def _videos(folder: WorkFolder) -> tuple[list[Video], tuple[str, ...]]:
     """The sources that can be read again, and of the others why not."""
     known = {str(video["name"]): str(video["uri"]) for video in folder.read_run().get("videos", [])}
@@ -244,7 +210,7 @@ def _videos(folder: WorkFolder) -> tuple[list[Video], tuple[str, ...]]:
 
 
 def _lessons(
-    videos: list[Video], source: _Start, count: int, seed: int, progress: Progress
+    videos: list[Video], source: DetectorStart, count: int, seed: int, progress: Progress
 ) -> tuple[list[Lesson], list[Lesson]]:
     """What windows of the videos teach: those to learn from, and those held out."""
     from engines.train.show.pseudo import PseudoSettings, lesson
@@ -253,9 +219,11 @@ def _lessons(
 
     where = places(videos, min(max(1, count), _MOST_WINDOWS), seed)
     learned, held = parted(where)
-    net, settings = net_of_file(source.path), PseudoSettings().at(source.threshold)
+    net, settings = net_of_file(source.path), PseudoSettings()
+    if not source.calibrated:
+        settings = settings.at(source.threshold)
 
-    def each(positions: list[int]) -> Iterator[Lesson]:
+    def each(positions: list[int], measures: bool) -> Iterator[Lesson]:
         for i in positions:
             number, start_s = where[i]
             try:
@@ -264,9 +232,9 @@ def _lessons(
                 progress.note(str(error))
                 continue
             if frames is not None:
-                yield lesson(net, frames, source.imgsz, number, settings)
+                yield lesson(net, frames, source.imgsz, number, settings, measures=measures)
 
-    lessons = list(each(learned)), list(each(held))
+    lessons = list(each(learned, False)), list(each(held, True))
     if not lessons[0]:
         raise ConfigError(
             f"expected windows of frames to learn from in {len(videos)} sources, found none; they may be"
@@ -279,22 +247,8 @@ def _lessons(
     return lessons
 
 
-def _imgsz(source: Path) -> tuple[int, int]:
-    """Height and width that a detector's file says it works at, else the default's."""
-    import onnx
-
-    from engines.train.export import IMAGE_SIZE
-
-    meta = {p.key: p.value for p in onnx.load(str(source), load_external_data=False).metadata_props}
-    try:
-        tall, wide = ast.literal_eval(meta.get("imgsz", str(list(IMAGE_SIZE))))
-        return int(tall), int(wide)
-    except (ValueError, SyntaxError, TypeError):
-        return IMAGE_SIZE
-
-
 def _train(
-    source: _Start,
+    source: DetectorStart,
     learned: list[Lesson],
     held: list[Lesson],
     steps: int,
@@ -332,7 +286,7 @@ def _train(
         raise ConfigError(str(error)) from error
 
 
-def _write(path: Path, adapted: AdaptedDetector, source: _Start, summary: DetectorSummary) -> None:
+def _write(path: Path, adapted: AdaptedDetector, source: DetectorStart, summary: DetectorSummary) -> None:
     """The network, then what is to be said of it."""
     from engines.train.export import export_detector
 

@@ -99,7 +99,7 @@ def adapt(
     held: Sequence[Lesson],
     *,
     imgsz: tuple[int, int],
-    threshold: float = 0.25,
+    threshold: float = 0.1,
     steps: int,
     longest: float = math.inf,
     seed: int = 0,

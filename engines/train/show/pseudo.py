@@ -38,22 +38,22 @@ class PseudoSettings:
     ``doubt``: score from which the background is not judged any more. ``moving_sure``: score that is enough
     for a compact moving thing. ``again``: score of the box a moment away. ``still``: share of moving cells
     below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``.
-    Scores are those of a detector that works at a threshold of 0.25, see :meth:`at`."""
+    Scores are probabilities, as of a detector that works at a threshold of 0.1, see :meth:`at`."""
 
-    sure: float = 0.55
-    doubt: float = 0.3
-    moving_sure: float = 0.3
-    again: float = 0.15
+    sure: float = 0.5
+    doubt: float = 0.1
+    moving_sure: float = 0.15
+    again: float = 0.03
     still: float = 0.1
-    still_sure: float = 0.65
+    still_sure: float = 0.7
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def at(self, threshold: float) -> PseudoSettings:
-        """For a detector that works at another threshold than 0.25: all scores moved in logits likewise."""
+        """For a detector that works at another threshold than 0.1: all scores moved in logits likewise."""
         t = min(max(threshold, 0.01), 0.99)
 
         def moved(score: float) -> float:
-            odds = score / (1 - score) * (t / (1 - t)) * 3
+            odds = score / (1 - score) * (t / (1 - t)) * 9
             return odds / (1 + odds)
 
         return replace(
@@ -71,16 +71,17 @@ class Lesson:
     """What is known of a picture.
 
     ``picture``: uint8 (H, W, 3). ``sure``: boxes (n, 4) xyxy. ``unjudged``: bool (H, W), True where nobody
-    knows. ``beside``: the picture a moment later or earlier, None where there is none, and how the background
-    ``moved`` on the way there. ``film``: the number of its video.
+    knows. ``likely``: how many boxes are likelier than not by what the views agree on. ``film``: the number
+    of its video. ``beside``: of a lesson that measures, pictures of moments around it, each with how the
+    background moved on the way there.
     """
 
     picture: Pictures
     sure: Floats
     unjudged: NDArray[np.bool_]
-    beside: Pictures | None
-    moved: Floats
+    likely: int
     film: int
+    beside: tuple[tuple[Pictures, Floats], ...] = ()
 
     @property
     def teaches(self) -> bool:
@@ -94,27 +95,33 @@ def lesson(
     imgsz: tuple[int, int],
     film: int = 0,
     settings: PseudoSettings | None = None,
+    *,
+    measures: bool = False,
 ) -> Lesson:
-    """What the frames (N, H, W, 3) of one shot, a quarter of a second apart, teach of the middle one."""
+    """What the frames (N, H, W, 3) of one shot, a quarter of a second apart, teach of the middle one.
+
+    One that ``measures`` keeps the pictures around it.
+    """
     s = settings or PseudoSettings()
     middle = len(frames) // 2
-    picture = frames[middle]
+    picture = frames[middle].copy()  # or it would keep the whole window in memory
     motion = enlarged(analyse([shrunk(frame) for frame in frames]), picture)
     seen = ensemble(net, picture, imgsz, s.teacher)
-    beside = [k for k in (middle + STEP, middle - STEP) if 0 <= k < len(frames)]
-    moves = [shift(picture, frames[k]) for k in beside]
+    far = [k for k in (middle + STEP, middle - STEP) if 0 <= k < len(frames)]
+    near = [k for k in (middle + STEP // 2, middle - STEP // 2) if measures and 0 <= k < len(frames)]
+    moves = {k: shift(picture, frames[k]) for k in (*far, *near)}
     again = np.zeros(len(seen.scores), np.float32)
-    for k, moved in zip(beside, moves, strict=True):
+    for k in far:
         there = view(net, frames[k : k + 1], imgsz)[0]
-        again = np.maximum(again, found_again(seen.boxes, there, moved, s.teacher.follow))
-    sure, unjudged = judged(seen, again if beside else None, motion, s)
+        again = np.maximum(again, found_again(seen.boxes, there, moves[k], s.teacher.follow))
+    sure, unjudged = judged(seen, again if far else None, motion, s)
     return Lesson(
         picture=picture,
         sure=seen.boxes[sure],
         unjudged=unjudged,
-        beside=frames[beside[0]] if beside else None,
-        moved=moves[0] if moves else np.zeros(2, np.float32),
+        likely=int((seen.scores >= s.sure).sum()),
         film=film,
+        beside=tuple((frames[k].copy(), moved) for k, moved in moves.items()) if measures else (),
     )
 
 

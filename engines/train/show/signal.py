@@ -4,8 +4,14 @@ Measured on one view, as the pipeline looks, against lessons of the detector bef
 motion), which stay the same whatever is measured:
 
 - ``agreement``: AP50 of its boxes against the sure ones; boxes where nobody knows do not count.
-- ``steady``: of its best boxes, as many as there are sure ones, the share found again half a second away.
-- ``quiet``: 1 less the share of its best boxes that lie on known background.
+- ``steady``: of its best boxes, as many as there are likely ones, the share found again a quarter and half a
+  second away, either way.
+- ``quiet``: 1 less the share of its best boxes, as many as there are sure ones, that lie on known background.
+
+The detector before agrees best with its own lessons, so a small gain may go unseen. References that favour
+neither (what both ensembles agree on, or their mean) ranked looks worse: over 24 looks at two rendered shows
+Spearman's rho with AP50 was .31 and .50 at most, against .77 of ``agreement`` alone and .69 of the score; with
+steadiness over the sure boxes and one other moment the score had .58.
 """
 
 from __future__ import annotations
@@ -48,6 +54,7 @@ class Judge:
         """``threshold``: the working threshold of the pipeline."""
         self.lessons, self.imgsz, self.threshold = list(lessons), imgsz, threshold
         self.sure = sum(len(lesson.sure) for lesson in lessons)
+        self.likely = max(self.sure, sum(lesson.likely for lesson in lessons))
 
     def look(self, net: Net) -> list[Seen]:
         """What one view finds in each lesson's picture."""
@@ -62,11 +69,10 @@ class Judge:
         agreement, _, _ = average_precision(
             [(found.boxes, found.scores) for found in judged], [lesson.sure for lesson in self.lessons]
         )
-        every = np.sort(np.concatenate([found.scores for found in seen]))[::-1]
-        best = float(every[min(self.sure, len(every)) - 1]) if len(every) and self.sure else 1.0
+        best = _score_of(seen, self.sure)
         return Signal(
             agreement=agreement,
-            steady=self._steady(net, seen, best),
+            steady=self._steady(net, seen, _score_of(seen, self.likely)),
             quiet=1 - sum(int((f.scores >= best).sum()) for f in self._false(judged)) / max(1, self.sure),
             boxes=float(np.mean([(found.scores >= self.threshold).sum() for found in seen])),
         )
@@ -94,13 +100,18 @@ class Judge:
     def _steady(self, net: Net, seen: Sequence[Seen], best: float) -> float:
         again = count = 0
         for lesson, found in zip(self.lessons, seen, strict=True):
-            if lesson.beside is None:
-                continue
             boxes = found.boxes[found.scores >= best]
-            there = view(net, lesson.beside[None], self.imgsz)[0] if len(boxes) else found
-            again += int((found_again(boxes, there, lesson.moved, _FOLLOW) >= best).sum())
-            count += len(boxes)
+            for picture, moved in lesson.beside if len(boxes) else ():
+                there = view(net, picture[None], self.imgsz)[0]
+                again += int((found_again(boxes, there, moved, _FOLLOW) >= best).sum())
+                count += len(boxes)
         return again / count if count else 0.0
+
+
+def _score_of(seen: Sequence[Seen], place: int) -> float:
+    """The score of the ``place``-th best box of all pictures, or of the last; 1 without any."""
+    every = np.sort(np.concatenate([found.scores for found in seen]))[::-1]
+    return float(every[min(place, len(every)) - 1]) if len(every) and place else 1.0
 
 
 def _mean(where: np.ndarray, box: Floats) -> float:
