@@ -10,7 +10,7 @@ motion), which stay the same whatever is measured:
 
 The detector before agrees best with its own lessons, so a small gain may go unseen. References that favour
 neither (what both ensembles agree on, or their mean) ranked looks worse: over 24 looks at two rendered shows
-Spearman's rho with AP50 was .31 and .50 at most, against .77 of ``agreement`` alone and .69 of the score; with
+Spearman's rho with AP50 was .31 and .50 at most, against .77 of ``agreement`` and .69 of the score; with
 steadiness over the sure boxes and one other moment the score had .58.
 """
 
