@@ -258,10 +258,12 @@ def _train(
     progress: Progress,
     watch: Watch | None,
 ) -> AdaptedDetector:
+    from engines.train.calibrate import maps_of, with_platt
     from engines.train.show.course import adapt as train
     from engines.train.tune.start import read_detector
 
-    net, _ = read_detector(source.path)
+    maps = maps_of(source.path)
+    net = with_platt(read_detector(source.path)[0], [score_map.inverse for score_map in maps])
 
     def told(step: int, steps: int, score: float | None) -> None:
         if score is not None or step % 25 == 0:
@@ -275,6 +277,7 @@ def _train(
             held,
             imgsz=source.imgsz,
             threshold=source.threshold,
+            maps=maps,
             steps=steps,
             longest=longest,
             seed=seed,

@@ -9,10 +9,13 @@ order. Slope and offset go into the last layer, so that a run pays nothing for i
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -37,6 +40,21 @@ class Platt:
         """Probabilities of scores, both 0..1."""
         s = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
         return (1 / (1 + np.exp(-self.slope * np.log(s / (1 - s)) - self.offset))).astype(np.float32)
+
+    @property
+    def inverse(self) -> Platt:
+        """The map back."""
+        return Platt(1 / self.slope, -self.offset / self.slope)
+
+
+def maps_of(path: str | Path) -> tuple[Platt, ...]:
+    """The maps, one for each class, that a detector's file says (metadata ``score_maps``) its scores went
+    through; none where it says nothing. Training goes on from the scores before: it is for those that the
+    loss was made, and a last layer that much steeper is thrown about by the first steps."""
+    told = {p.key: p.value for p in onnx.load(str(path), load_external_data=False).metadata_props}
+    return tuple(
+        Platt(float(slope), float(offset)) for slope, offset in json.loads(told.get("score_maps", "[]"))
+    )
 
 
 def fit_platt(scores: Floats, correct: NDArray[np.bool_]) -> Platt:
@@ -103,9 +121,11 @@ def _unknown(boxes: Floats, ignore: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def with_platt(net: Yolo, maps: Iterable[Platt]) -> Yolo:
-    """A copy of ``net`` whose class scores are mapped, one map for each class."""
-    moved = copy.deepcopy(net)
+    """A copy of ``net`` whose class scores are mapped, one map for each class; without maps it is ``net``."""
     parts = list(maps)
+    if not parts:
+        return net
+    moved = copy.deepcopy(net)
     slope = torch.tensor([part.slope for part in parts])
     offset = torch.tensor([part.offset for part in parts])
     with torch.no_grad():

@@ -19,6 +19,7 @@ import torch
 from engines.nets.yolo import Yolo
 from engines.runtime.base import EngineError
 from engines.train.backdrops import plain_backdrops
+from engines.train.calibrate import Platt, with_platt
 from engines.train.export import calibrated
 from engines.train.material import (
     Bank,
@@ -100,6 +101,7 @@ def adapt(
     *,
     imgsz: tuple[int, int],
     threshold: float = 0.1,
+    maps: Sequence[Platt] = (),
     steps: int,
     longest: float = math.inf,
     seed: int = 0,
@@ -117,6 +119,7 @@ def adapt(
         learned: what is trained on. held: what measures.
         imgsz: height and width that the detector works at.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
+        maps: what makes probabilities of the scores, one for each class; none: they are used as they are.
         steps: how many, see :func:`planned_steps`. longest: seconds after which it ends, whatever is left.
         progress: told every step, and the score when it is measured.
         watch: given the network at every look, not to be kept or changed.
@@ -129,7 +132,7 @@ def adapt(
     recipe = recipe or ShowRecipe()
     _check(learned, held, steps, recipe)
     with settled(TuneSettings(seed=seed, threads=threads)):
-        course = _Course(net, learned, held, imgsz, threshold, steps, longest, seed, recipe)
+        course = _Course(net, learned, held, imgsz, threshold, maps, steps, longest, seed, recipe)
         return course.run(progress or (lambda step, steps, score: None), watch)
 
 
@@ -194,15 +197,16 @@ class _Course:
         held: Sequence[Lesson],
         imgsz: tuple[int, int],
         threshold: float,
+        maps: Sequence[Platt],
         steps: int,
         longest: float,
         seed: int,
         recipe: ShowRecipe,
     ) -> None:
         self.recipe, self.steps, self.longest = recipe, steps, longest
-        self.threshold, self.imgsz = threshold, imgsz
+        self.threshold, self.imgsz, self.maps = threshold, imgsz, maps
         self.judge = Judge(held, imgsz, threshold)
-        self.before = self.judge.measure(net_of_torch(net.eval()))
+        self.before = self.judge.measure(net_of_torch(with_platt(net.eval(), maps)))
         self.maker = SceneMaker(show_bank(learned, seed, recipe), seed, recipe.scenes)
         warmup = max(1, min(20, steps // 5))
         settings = StepSettings(recipe.rate, warmup=warmup, average=recipe.average, still=True)
@@ -225,17 +229,18 @@ class _Course:
             if step % every and step < self.steps:
                 progress(step, self.steps, None)
                 continue
-            found = self.judge.measure(net_of_torch(self.tuner.mean))
+            looked = with_platt(self.tuner.mean, self.maps)
+            found = self.judge.measure(net_of_torch(looked))
             history.append((step, found))
             progress(step, self.steps, found.score)
             if watch is not None:
-                watch(step, self.tuner.mean, found)
+                watch(step, looked, found)
             enough = found.score >= self.before.score + self.recipe.margin
             if enough and (not taken or found.score > best.score):
                 best, taken = found, step
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
         self.tuner.mean.load_state_dict(weights)
-        net, shift = self.tuner.mean, 0.0
+        net, shift = with_platt(self.tuner.mean, self.maps), 0.0
         if taken:
             same = self.judge.threshold_for(net_of_torch(net), self.before.boxes)
             net, shift = calibrated(net, same, self.threshold)

@@ -12,6 +12,7 @@ import torch
 
 from engines.models import resolve
 from engines.nets.yolo import Yolo
+from engines.train.calibrate import maps_of, with_platt
 from engines.train.export import export_detector
 from engines.train.labels import LabelledDataset, Problems, ReadOptions, form_of, read_labels
 from engines.train.labels.convert import Form
@@ -171,8 +172,10 @@ def _first_net(settings: TuneSettings, train: LabelledDataset, imgsz: tuple[int,
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return new_detector(settings.size, len(train.class_names), background=background)
-    known = read_detector(resolve("default", "detector").path)
-    net = with_classes(*known, train.class_names, background=background)
+    path = resolve("default", "detector").path
+    net, known = read_detector(path)
+    net = with_platt(net, [score_map.inverse for score_map in maps_of(path)])
+    net = with_classes(net, known, train.class_names, background=background)
     made = Batches(train, BatchSettings(settings.batch, imgsz, 1 << 62, settings.views), settings.seed)
     count = -(-_SAMPLE // settings.batch)
     batches = (made[step].images.float() / 255 for step in range(count))

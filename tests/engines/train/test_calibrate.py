@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from engines.models import resolve
 from engines.nets.yolo import Yolo
-from engines.train.calibrate import Platt, answers, fit_platt, with_platt
+from engines.train.calibrate import Platt, answers, fit_platt, maps_of, with_platt
 from engines.train.scenes import Scene
+from engines.train.tune.start import read_detector
 
 TRUE = Platt(2.0, -0.7)
 
@@ -55,6 +57,21 @@ def test_the_last_layer_takes_the_map_in():
     assert np.array_equal(before[:, :4], after[:, :4])
     assert after[0, 4] == pytest.approx(TRUE(before[0, 4]), abs=1e-5)
     assert after[0, 5] == pytest.approx(before[0, 5], abs=1e-6)
+
+
+def test_training_goes_on_from_the_scores_before_the_map() -> None:
+    path = resolve("default", "detector").path
+    maps = maps_of(path)
+    assert len(maps) == 2
+    assert all(0.2 < m.slope < 20 for m in maps)
+    images = torch.rand(1, 3, 64, 64)
+    net, _ = read_detector(path)
+    plain = with_platt(net, [m.inverse for m in maps])
+    with torch.no_grad():
+        said, before, again = (n(images).numpy()[0, 4:] for n in (net, plain, with_platt(plain, maps)))
+    assert again == pytest.approx(said, abs=1e-5)
+    assert maps[0](before[0]) == pytest.approx(said[0], abs=1e-5)
+    assert maps_of(resolve("default", "embedder").path) == ()
 
 
 class Left(torch.nn.Module):
