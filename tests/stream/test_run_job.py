@@ -174,7 +174,7 @@ def test_clusters_a_person_asked_for_outlive_a_run_that_adds_nothing(
     work = tmp_path / "work"
     shutil.copytree(done, work)
     run(episode.video, work, load_config(values=SETTINGS), report=False)
-    kept = cluster(work, clusters="2:3").id
+    kept = cluster(work, clusters="6:8").id
     run(episode.video, work, load_config(values=SETTINGS), report=False)
     with WorkFolder.open(work, create=False, write=False) as folder:
         assert folder.latest_clusters() == kept
@@ -388,7 +388,7 @@ def test_a_run_that_finds_nothing_keeps_no_clusters_of_before(
 ) -> None:
     work = tmp_path / "work"
     shutil.copytree(done, work)
-    values = {**SETTINGS, "detector": {"score": 0.999}}
+    values = {**SETTINGS, "detector": {"score": 1.0}}
     summary = run(episode.video, work, load_config(values=values))
     assert (summary.crops, summary.tracks, summary.clusters, summary.exit_code) == (0, 0, 0, 0)
     assert list_characters(work) == []

@@ -117,7 +117,7 @@ def test_the_pipeline_finds_what_torch_finds(
     taken = next(row for row in json.loads(state["history"]) if row["epoch"] == told["taken_epoch"])
     net, _ = calibrated(net.eval(), taken["best_score"])
     score = 0.1
-    detector = Detector(DetectorConfig(model=str(model), score=score), device="cpu", threads=1)
+    detector = Detector(DetectorConfig(model=str(model), score=score, iou=0.5), device="cpu", threads=1)
     assert detector.class_names == parts[0].class_names
     total = 0
     for part in parts:
