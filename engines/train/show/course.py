@@ -69,8 +69,8 @@ class ShowRecipe:
     scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, real=0.8, broken_film=0.1))
     looks: int = 3
     margin: float = 0.01
-    fewest: int = 40
-    fewest_held: int = 12
+    fewest: int = 16
+    fewest_held: int = 8
 
 
 @dataclass(frozen=True)
