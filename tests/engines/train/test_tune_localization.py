@@ -114,7 +114,7 @@ def test_the_command_trains_and_the_pipeline_finds_what_torch_finds(
     net.load_state_dict(state["best"]["weights"])
     taken = next(row for row in json.loads(state["history"]) if row["epoch"] == told["taken_epoch"])
     net, _ = at_working_point(net.eval(), taken["best_score"], 0.25)
-    detector = Detector(DetectorConfig(model=str(model), score=0.05), device="cpu", threads=1)
+    detector = Detector(DetectorConfig(model=str(model), score=0.05, iou=0.5), device="cpu", threads=1)
     assert detector.class_names == parts[0].class_names
     total = 0
     for image in parts[1]:
