@@ -17,9 +17,10 @@ from PIL import Image
 from torch import nn
 
 from engines.train.material import FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf, film_note
-from engines.train.measure import decode, iou_matrix
+from engines.train.measure import decode, fuse
 
 Floats = NDArray[np.float32]
+_SAME = 0.6  # IoU from which boxes of two views are one answer
 
 
 @torch.no_grad()
@@ -29,9 +30,8 @@ def agreed(
     """Character boxes xyxy (n, 4) and scores (n,) on which most views of a picture (h, w, 3) agree.
 
     Views are the picture and its mirror image at each of ``longer_sides`` (its own size where there are
-    none); more of them cost more and agree on less that is wrong. Boxes of IoU above 0.6 to the best one are
-    the same answer: their mean, weighted by the scores; its score is the mean over all views, 0 where a view
-    has no such box.
+    none); more of them cost more and agree on less that is wrong. How
+    they are joined: :func:`engines.train.measure.fuse`.
     """
     boxes, scores, views = [], [], []
     for k, longer in enumerate(longer_sides or (max(image.shape[:2]),)):
@@ -39,7 +39,11 @@ def agreed(
             boxes.append(found)
             scores.append(marks)
             views.append(np.full(len(marks), 2 * k + view))
-    return _merged(np.concatenate(boxes), np.concatenate(scores), np.concatenate(views), len(views))
+    merged, means, agreeing = fuse(
+        np.concatenate(boxes), np.concatenate(scores), np.concatenate(views), len(views), _SAME
+    )
+    most = agreeing > len(views) / 2
+    return merged[most], means[most]
 
 
 def _both_ways(net: nn.Module, image: NDArray[np.uint8], scale: float) -> list[tuple[Floats, Floats]]:
@@ -63,23 +67,6 @@ def _both_ways(net: nn.Module, image: NDArray[np.uint8], scale: float) -> list[t
         boxes[:, [1, 3]] = boxes[:, [1, 3]].clip(0, height) * (full_height / height)
         answers.append((boxes, scores))
     return answers
-
-
-def _merged(boxes: Floats, scores: Floats, views: NDArray[np.int64], count: int) -> tuple[Floats, Floats]:
-    """The answers that more than half of ``count`` views share, best first."""
-    left = np.ones(len(boxes), bool)
-    overlap = iou_matrix(boxes, boxes)
-    found, marks = [], []
-    for best in np.argsort(-scores, kind="stable"):
-        same = np.flatnonzero(left & (overlap[best] > 0.6)) if left[best] else np.zeros(0, np.int64)
-        left[same] = False
-        top = np.zeros(count, np.float32)
-        np.maximum.at(top, views[same], scores[same])
-        if (top > 0).sum() > count / 2:
-            found.append(np.average(boxes[same], axis=0, weights=scores[same]))
-            marks.append(top.mean())
-    order = np.argsort(-np.array(marks, np.float32), kind="stable")
-    return np.array(found, np.float32).reshape(-1, 4)[order], np.array(marks, np.float32)[order]
 
 
 def _covered(box: Floats, others: Floats) -> float:

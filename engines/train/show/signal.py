@@ -9,9 +9,8 @@ motion), which stay the same whatever is measured:
 - ``quiet``: 1 less the share of its best boxes, as many as there are sure ones, that lie on known background.
 
 The detector before agrees best with its own lessons, so a small gain may go unseen. References that favour
-neither (what both ensembles agree on, or their mean) ranked looks worse: over 24 looks at two rendered shows
-Spearman's rho with AP50 was .31 and .50 at most, against .77 of ``agreement`` and .69 of the score; with
-steadiness over the sure boxes and one other moment the score had .58.
+neither (what both ensembles agree on, or their mean) ranked looks at two rendered shows worse in trials. How
+the score goes with AP50 is measured by ``bench/adapt_detector.py``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engines.train.films import shift_between
-from engines.train.measure import iou_matrix, suppress
+from engines.train.measure import fuse, iou_matrix, suppress
 from engines.train.tune.data import STEP, canvas_of
 from kernels.boxes import unletterbox, xywh_to_xyxy
 from kernels.image import fit_letterbox, letterbox
@@ -101,24 +101,7 @@ def fused(views: Sequence[Seen], same: float) -> Seen:
     boxes = np.concatenate([seen.boxes for seen in views])
     scores = np.concatenate([seen.scores for seen in views])
     source = np.repeat(np.arange(len(views)), [len(seen.scores) for seen in views])
-    overlap = iou_matrix(boxes, boxes)
-    free = np.ones(len(boxes), bool)
-    out_boxes, out_scores = [], []
-    for i in np.argsort(-scores, kind="stable"):
-        if not free[i]:
-            continue
-        mine = free & (overlap[i] >= same)
-        mine[i] = True
-        free &= ~mine
-        best = np.zeros(len(views), np.float32)
-        np.maximum.at(best, source[mine], scores[mine])
-        weight = scores[mine][:, None]
-        out_boxes.append((boxes[mine] * weight).sum(0) / weight.sum())
-        out_scores.append(best.mean())
-    order = np.argsort(-np.array(out_scores, np.float32), kind="stable")
-    return Seen(
-        np.array(out_boxes, np.float32).reshape(-1, 4)[order], np.array(out_scores, np.float32)[order]
-    )
+    return Seen(*fuse(boxes, scores, source, len(views), same)[:2])
 
 
 def ensemble(net: Net, picture: Pictures, imgsz: tuple[int, int], settings: TeacherSettings) -> Seen:

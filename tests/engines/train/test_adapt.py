@@ -31,11 +31,6 @@ DEFAULT = resolve("default", "embedder").path
 RECIPE = AdaptRecipe(pairs=12, warmup=3, average=0.8, looks=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Show:
     """Crops of a rendered episode at their true boxes, a frame a second."""
 

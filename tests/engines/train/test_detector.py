@@ -3,7 +3,6 @@
 import ast
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,15 +32,6 @@ TINY = replace(
     rate=4e-3,
     scenes=SceneSettings(film=0, broken_film=0, most=2, smallest=0.35, largest=0.9, empty=0),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the command does by default: more threads only wait for each other beside other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -30,11 +30,6 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def bank() -> Bank:
     return identities.training_bank(SMALL, 5, None, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,6 @@ from stream.errors import ConfigError
 
 QUICK = TuneSettings(start="scratch", epochs=2, batch=4, imgsz=(64, 96), workers=0, threads=1, val=0.25)
 PLAIN = ViewSettings(mosaic=0, mirror=0, shrink=1, grow=1, stretch=0, hue=0, gain=0, flatten=0, worn=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """More threads only wait for each other beside other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
