@@ -181,8 +181,8 @@ def training_bank(size: BankSize, seed: int, media: Path | None, art: Path | Non
     Raises:
         EngineError: ``media`` holds no film, or ``art`` no sprite.
     """
-    parts = [rendered(size, seed)]
-    grounds = [backgrounds(size.backgrounds, seed)]
+    parts: list[dict[str, np.ndarray]] = []
+    grounds: list[np.ndarray] = []  # what can be missing first: rendering takes minutes
     if art is not None:
         parts.append(sprites(art / "sprites" if (art / "sprites").is_dir() else art))
         grounds.append(paintings(art / "backgrounds", size.backgrounds // 8, seed))
@@ -190,7 +190,7 @@ def training_bank(size: BankSize, seed: int, media: Path | None, art: Path | Non
         columns, places = films(film_files(media), seed)
         parts.append(columns)
         grounds.append(places)
-    return join(parts, grounds)
+    return join([rendered(size, seed), *parts], [backgrounds(size.backgrounds, seed), *grounds])
 
 
 def film_files(media: Path) -> list[Path]:
