@@ -38,6 +38,24 @@ class _Strict(BaseModel):
     )
 
 
+class DecodeConfig(_Strict):
+    """Decoding: by what, how many segments at once, and how much of the device it may fill with frames."""
+
+    decoder: Literal["auto", "cpu", "nvdec", "dali"] = "auto"
+    """'auto' takes NVDEC where frames go to a GPU and it decodes the file, else the CPU, and says why. The
+    others force one; where that cannot be, the run says what is missing. 'dali' without a GPU decodes on the
+    CPU."""
+    lanes: int | None = Field(None, ge=1, le=64)
+    """Segments decoded at once. None: one on the CPU, and on a GPU one more than it has video decoders.
+    Raising it fills more decoders and takes memory for each."""
+    memory_share: float = Field(0.4, gt=0, le=0.9)
+    """Share of the memory free at the start that decoded frames may fill, on a GPU or with several lanes.
+    Raising it lets decoding run further ahead of what follows it."""
+    patience_s: float = Field(60.0, gt=0, allow_inf_nan=False)
+    """Seconds without a frame after which a decoder other than the CPU's counts as hung, and the segment is
+    done on the CPU. Raising it is kinder to slow disks."""
+
+
 class DetectorConfig(_Strict):
     """Finding characters in frames."""
 
@@ -194,6 +212,7 @@ class Config(_Strict):
     """Change between frames (0..1) that counts as a cut. Raising it finds fewer shots."""
     boxes: str | None = None
     """CSV of given boxes, used in place of the detector (the format is in stream/labels.py)."""
+    decode: DecodeConfig = DecodeConfig()
     detector: DetectorConfig = DetectorConfig()
     crops: CropConfig = CropConfig()
     embedder: EmbedderConfig = EmbedderConfig()
