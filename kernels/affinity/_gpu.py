@@ -1,107 +1,34 @@
-"""What runs the kernels (``affinity.cu`` and the files beside it), and how a pass is laid out on it."""
+"""The CUDA source of affinity propagation (``affinity.cu`` and what is beside it); how a pass is laid out."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from kernels.affinity._device import Array
+from kernels import device as gpu
+from kernels.device import Device
 
-_SOURCES = ("types.cu", "affinity.cu", "messages.cu", "greedy.cu")  # one translation unit, in this order
+__all__ = ["NAMES", "SOURCE", "CupyDevice", "Device", "Plan", "plan", "source"]
+
+_FILES = ("types.cu", "affinity.cu", "messages.cu", "greedy.cu")  # one translation unit, in this order
+SOURCE = gpu.Source(tuple(Path(__file__).with_name(name) for name in _FILES), rows_in_shared="pass_")
 NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # suffixes of the kernels
 _RESERVED = 2048  # shared memory of a block that its kernel and the driver take
 
 
 def source() -> str:
     """The CUDA source of all kernels."""
-    return "\n".join(Path(__file__).with_name(name).read_text() for name in _SOURCES)
+    return SOURCE.text()
 
 
-class Device(Protocol):
-    """What runs the kernels: a GPU, or, in tests, the host."""
-
-    xp: Any
-    processors: int
-    shared_per_block: int
-    shared_per_processor: int
-
-    def launch(
-        self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Run a kernel after what was asked for before, without waiting for it."""
-
-    def to_host(self, array: Array) -> Any:
-        """Wait, and copy to NumPy."""
-
-    def free_bytes(self) -> int:
-        """Memory that may still be taken."""
-
-
-class CupyDevice:
-    """The current CUDA device, through CuPy, on the current stream.
-
-    Raises:
-        RuntimeError: no CuPy, no driver or no device; the message says what to do.
-    """
+class CupyDevice(gpu.CupyDevice):
+    """The current CUDA device with the kernels of affinity propagation; see the base class."""
 
     def __init__(self) -> None:
-        try:
-            import cupy
-        except ImportError as error:
-            raise RuntimeError(
-                f"device 'cuda': CuPy is missing ({error}). Install it with: pip install 'celstream[gpu]'"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise RuntimeError(
-                f"device 'cuda': no NVIDIA driver answers ({error}). Install one (nvidia-smi must list the "
-                "GPU), or take device 'cpu'"
-            ) from error
-        if count == 0:
-            raise RuntimeError("device 'cuda': the NVIDIA driver finds no GPU; take device 'cpu'")
-        self.xp = cupy
-        number = cupy.cuda.Device().id
-        attributes = cupy.cuda.Device(number).attributes
-        self.processors = int(attributes["MultiProcessorCount"])
-        self.shared_per_block = int(attributes["MaxSharedMemoryPerBlockOptin"])
-        self.shared_per_processor = int(attributes["MaxSharedMemoryPerMultiprocessor"])
-        self._number = number
-
-    def launch(
-        self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        function = _kernel(self._number, kernel)
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
-            function.max_dynamic_shared_size_bytes = shared
-        function((blocks,), threads, arguments, shared_mem=shared)
-
-    def to_host(self, array: Array) -> Any:
-        return self.xp.asnumpy(array)
-
-    def free_bytes(self) -> int:
-        free, _ = self.xp.cuda.runtime.memGetInfo()
-        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
-
-
-@functools.lru_cache(maxsize=16)
-def _module(device: int) -> Any:
-    """The kernels, compiled once per process and device (CuPy also keeps them on disk)."""
-    import cupy
-
-    return cupy.RawModule(code=source(), options=("-std=c++17",))
-
-
-@functools.lru_cache(maxsize=128)
-def _kernel(device: int, name: str) -> Any:
-    kernel = _module(device).get_function(name)
-    if name.startswith("pass_"):
-        kernel.preferred_shared_memory_carveout = 100  # per cent: rows are kept there, the L1 does little
-    return kernel
+        super().__init__(SOURCE)
 
 
 @dataclass(frozen=True)
