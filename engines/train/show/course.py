@@ -54,9 +54,9 @@ class ShowRecipe:
     it learns the show faster and forgets faster. ``average``: decay of the running mean of the weights.
     ``trust``: weight of the show's boxes against drawn ones. ``creatures``, ``cartoons``: drawn characters;
     ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures. ``looks``: how often the
-    signal is measured on the way. ``margin``: by how much it must rise; raising it keeps the old detector
-    more often. ``fewest``, ``fewest_held``: sure boxes to learn from and to measure by, below which it is
-    refused.
+    signal is measured on the way. ``margin``: by how much it must rise, besides that it leans to the old
+    detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to learn from and to
+    measure by, below which it is refused.
     """
 
     batch: int = 16
@@ -68,7 +68,7 @@ class ShowRecipe:
     episodes: int = 4
     scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, real=0.8, broken_film=0.1))
     looks: int = 3
-    margin: float = 0.01
+    margin: float = 0.0
     fewest: int = 16
     fewest_held: int = 8
 
@@ -235,7 +235,7 @@ class _Course:
             progress(step, self.steps, found.score)
             if watch is not None:
                 watch(step, looked, found)
-            enough = found.score >= self.before.score + self.recipe.margin
+            enough = found.score > self.before.score + self.recipe.margin
             if enough and (not taken or found.score > best.score):
                 best, taken = found, step
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
