@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
 from bench.common import RESULTS, SHARED, save
 from engines.models import resolve
 from engines.train import figures

@@ -27,6 +27,8 @@ import av
 import numpy as np
 from scipy import ndimage, stats
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
 from bench.common import RESULTS, SHARED, save
 from bench.quality_detector import figures, look
 from engines.train.export import export_detector

@@ -38,10 +38,9 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import affinity_propagation as scikit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
 
-from common import RESULTS, save
-
+from bench.common import RESULTS, save
 from kernels.affinity import cpu, search_strength, strength_map
 from kernels.affinity.search import clusters_at
 from kernels.similarity import negative_squared_distances

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from common import save
 from numpy.typing import NDArray
 from sklearn.cluster import AffinityPropagation
 from sklearn.datasets import make_blobs, make_moons
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
+from bench.common import save
 from kernels.affinity import affinity_propagation
 
 Matrix = NDArray[np.float64]

@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
+from bench.common import save
 
 SEED = 0
 

@@ -20,6 +20,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
 from bench.common import save
 from engines.models import resolve
 from engines.runtime import open_engine

@@ -24,14 +24,17 @@ import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, save
 from numpy.typing import NDArray
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
+from bench.common import RESULTS, save
 from engines.nets.yolo import Yolo
 from engines.train.localization import VARIANTS, LocalizationSettings, Variant, localization_loss, owners
 from stream.cartoon.characters import make_cast

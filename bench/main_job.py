@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from common import SHARED, save
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
+
+from bench.common import SHARED, save
 
 
 def repeat(source: Path, out: Path, times: int) -> None:

@@ -26,10 +26,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
 
-from common import save
-
+from bench.common import save
 from stream.batches import Video
 from stream.config import Config
 from stream.decode import decode_segment, plan_decode
