@@ -5,65 +5,30 @@ pixel whose centre falls on ``c`` is ``max(0, 1 - |p - c| / s)``, normalized, wi
 output size)``. It is what Pillow's BILINEAR computes, so training code that resizes with Pillow sees the
 same picture. ``*_reference`` are the plain NumPy versions, for tests; the others are compiled, hold no lock
 (stations run in threads) and need about 1 ms for a 1080p frame to 320x180 on one core.
+
+Every function works on the kind of array it is given and returns that kind. Arrays on a GPU go to the
+kernels of :mod:`kernels.image_cuda`, on CuPy's current stream, and nothing is waited for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
 
-Array = Any  # numpy.ndarray
-Fit = Literal["pad", "stretch", "square"]
+from kernels import image_cuda
+from kernels.device import on_device
+from kernels.placement import PAD, Box, Fit, Letterbox, clip_box, cut_square, fit_letterbox
 
-PAD = 114
-"""Grey level around a picture that does not fill its canvas (what YOLO networks were trained with)."""
+__all__ = [
+    "PAD", "Fit", "Letterbox", "clip_box", "crop_square", "crop_squares", "cut_square", "fit_letterbox",
+    "letterbox", "letterbox_reference", "normalize", "resize", "resize_boxes", "resize_reference",
+    "sharpness", "sharpness_of", "unpacked",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Letterbox:
-    """Where a source picture lies on a canvas: its content from (``left``, ``top``) on, grey around it."""
-
-    height: int
-    width: int
-    top: int
-    left: int
-    content_height: int
-    content_width: int
-    source_height: int
-    source_width: int
-
-    @property
-    def scale_x(self) -> float:
-        """Canvas pixels per source pixel, horizontally (``scale_y`` differs by the rounding)."""
-        return self.content_width / self.source_width
-
-    @property
-    def scale_y(self) -> float:
-        """Canvas pixels per source pixel, vertically."""
-        return self.content_height / self.source_height
-
-
-def fit_letterbox(
-    source_height: int, source_width: int, height: int, width: int, *, centred: bool = True
-) -> Letterbox:
-    """Place a source picture on a ``height`` x ``width`` canvas, as large as fits with its aspect kept.
-
-    Args:
-        centred: in the middle (Ultralytics' exports); False puts it in the top left corner (YOLOX).
-    """
-    if min(source_height, source_width, height, width) < 1:
-        raise ValueError(
-            f"fit_letterbox: expected sizes of at least 1, got source {source_width}x{source_height},"
-            f" canvas {width}x{height}"
-        )
-    scale = min(height / source_height, width / source_width)
-    h = min(height, max(1, round(source_height * scale)))
-    w = min(width, max(1, round(source_width * scale)))
-    top, left = ((height - h) // 2, (width - w) // 2) if centred else (0, 0)
-    return Letterbox(height, width, top, left, h, w, source_height, source_width)
+Array = Any  # numpy.ndarray or cupy.ndarray
 
 
 # --- references -----------------------------------------------------------------------------------------
@@ -238,11 +203,16 @@ def _rgb(images: Array, dimensions: int, caller: str) -> Array:
     if images.dtype != np.uint8 or images.ndim != dimensions or images.shape[-1] != 3:
         want = "(N, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
         raise ValueError(f"{caller}: expected uint8 {want}, got {images.dtype} {images.shape}")
-    return np.ascontiguousarray(images)
+    return images if on_device(images) else np.ascontiguousarray(images)
 
 
 def _triple(values: Any) -> Array:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float32), (3,)))
+
+
+def _check_float(dtype: Any, caller: str) -> None:
+    if np.dtype(dtype) not in (np.float32, np.float16):
+        raise ValueError(f"{caller}: expected dtype float32 or float16, got {np.dtype(dtype)}")
 
 
 def resize(image: Array, box: tuple[float, float, float, float], height: int, width: int) -> Array:
@@ -262,21 +232,27 @@ def resize(image: Array, box: tuple[float, float, float, float], height: int, wi
             f"resize: expected a box inside {image.shape[1]}x{image.shape[0]} and an output of at least 1x1,"
             f" got {(x1, y1, x2, y2)} to {width}x{height}"
         )
+    if on_device(image):
+        sizes = np.array([(height, width)])
+        return image_cuda.resize_boxes(image[None], [0], [(x1, y1, x2, y2)], sizes).reshape(height, width, 3)
     out = np.empty((height, width, 3), np.uint8)
     _resize_hwc(image, (x1, y1, x2, y2), out)
     return out
 
 
-def letterbox(images: Array, place: Letterbox, *, mul: Any, add: Any = 0.0, bgr: bool = False) -> Array:
+def letterbox(
+    images: Array, place: Letterbox, *, mul: Any, add: Any = 0.0, bgr: bool = False, dtype: Any = np.float32
+) -> Array:
     """Frames as a network's input: resized, on grey, ``value * mul + add``, channels first.
 
     Args:
         images: (N, H, W, 3) uint8 RGB, of the source size of ``place``.
         mul, add: one number or one per output channel; ``mul=1/255`` gives 0..1.
         bgr: swap red and blue (YOLOX).
+        dtype: float32, or float16 for networks that take it.
 
     Returns:
-        (N, 3, height, width) float32.
+        (N, 3, height, width) of ``dtype``.
     """
     images = _rgb(images, 4, "letterbox")
     if images.shape[1:3] != (place.source_height, place.source_width):
@@ -284,6 +260,9 @@ def letterbox(images: Array, place: Letterbox, *, mul: Any, add: Any = 0.0, bgr:
             f"letterbox: expected frames of {place.source_width}x{place.source_height},"
             f" got {images.shape[2]}x{images.shape[1]}"
         )
+    _check_float(dtype, "letterbox")
+    if on_device(images):
+        return image_cuda.letterbox(images, place, mul, add, bgr, dtype)
     mul, add = _triple(mul), _triple(add)
     out = np.empty((len(images), 3, place.height, place.width), np.float32)
     if (place.content_height, place.content_width) != (place.height, place.width):
@@ -293,7 +272,7 @@ def letterbox(images: Array, place: Letterbox, *, mul: Any, add: Any = 0.0, bgr:
     ]
     for image, target in zip(images, inner, strict=True):
         _resize_chw(image, target, mul, add, bgr)
-    return out
+    return out.astype(dtype, copy=False)
 
 
 def crop_square(
@@ -313,59 +292,89 @@ def crop_square(
     Raises:
         ValueError: the box does not overlap the frame.
     """
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = clip_box(box, height, width)
-    if fit == "square":
-        side = max(x2 - x1, y2 - y1)
-        left, top = (_shift((a + b - side) / 2, side, n) for a, b, n in ((x1, x2, width), (y1, y2, height)))
-    elif fit == "pad":
-        side = max(x2 - x1, y2 - y1)
-        left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
-    elif fit == "stretch":
-        return resize(image, (x1, y1, x2, y2), size, size), (0, 0, size, size)
-    else:
-        raise ValueError(f"crop_square: expected fit 'pad', 'stretch' or 'square', got {fit!r}")
-    if fit == "square":
-        x1, y1, x2, y2 = clip_box((left, top, left + side, top + side), height, width)
-    # shares of the side first: a scale of its own overflows for boxes of almost no width
-    w = min(size, max(1, round((x2 - x1) / side * size)))
-    h = min(size, max(1, round((y2 - y1) / side * size)))
-    x = min(size - w, max(0, round((x1 - left) / side * size)))
-    y = min(size - h, max(0, round((y1 - top) / side * size)))
-    content = resize(image, (x1, y1, x2, y2), h, w)
-    if (h, w) == (size, size):
+    cut = cut_square(box, image.shape[0], image.shape[1], size, fit)
+    if on_device(image):
+        return image_cuda.squares(_rgb(image, 3, "crop_square")[None], [0], [cut], size)[0], cut.content
+    content = resize(image, cut.box, cut.height, cut.width)
+    if (cut.height, cut.width) == (size, size):
         return content, (0, 0, size, size)
     out = np.full((size, size, 3), PAD, np.uint8)
-    out[y : y + h, x : x + w] = content
-    return out, (y, x, y + h, x + w)
+    out[cut.top : cut.top + cut.height, cut.left : cut.left + cut.width] = content
+    return out, cut.content
 
 
-def _shift(start: float, side: float, size: int) -> float:
-    """Move ``start .. start + side`` inside ``0 .. size``; centre it where it is longer."""
-    return (size - side) / 2 if side >= size else min(max(start, 0.0), size - side)
+def crop_squares(
+    images: Array, frame: Sequence[int] | Array, boxes: Sequence[Box] | Array, size: int, fit: Fit
+) -> tuple[Array, Array]:
+    """:func:`crop_square` of many boxes at once, on a GPU in one launch.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        frame: M positions in ``images``, on the host, as the boxes.
+        boxes: M boxes.
+
+    Returns:
+        (M, size, size, 3) uint8, and (M, 4) int32, on the host: the part of each that is picture.
+    """
+    images = _rgb(images, 4, "crop_squares")
+    cuts = [cut_square(box, images.shape[1], images.shape[2], size, fit) for box in boxes]
+    contents = np.array([cut.content for cut in cuts], np.int32).reshape(-1, 4)
+    if on_device(images):
+        return image_cuda.squares(images, frame, cuts, size), contents
+    out = np.empty((len(cuts), size, size, 3), np.uint8)
+    for square, at, box in zip(out, frame, boxes, strict=True):
+        square[...], _ = crop_square(images[at], box, size, fit)
+    return out, contents
 
 
-def clip_box(
-    box: tuple[float, float, float, float], height: int, width: int
-) -> tuple[float, float, float, float]:
-    """The part of a box inside the frame (``ValueError`` if there is none)."""
-    x1, y1, x2, y2 = (float(v) for v in box)
-    x1, x2 = max(x1, 0.0), min(x2, float(width))
-    y1, y2 = max(y1, 0.0), min(y2, float(height))
-    if not (x1 < x2 and y1 < y2):
-        raise ValueError(
-            f"box {tuple(map(float, box))}: expected one that overlaps the {width}x{height} frame"
-        )
-    return x1, y1, x2, y2
+def resize_boxes(
+    images: Array, frame: Sequence[int] | Array, boxes: Sequence[Box] | Array, sizes: Array
+) -> Array:
+    """:func:`resize` of many boxes, each to its own size, on a GPU in one launch.
+
+    Args:
+        frame, boxes: as for :func:`crop_squares`; the boxes lie inside the frame.
+        sizes: (M, 2) integers, height and width of each, on the host.
+
+    Returns:
+        (pixels, 3) uint8: the pictures, one after the other. :func:`unpacked` tells them apart.
+    """
+    images = _rgb(images, 4, "resize_boxes")
+    sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
+    if on_device(images):
+        return image_cuda.resize_boxes(images, frame, boxes, sizes)
+    out = np.empty((int(sizes.prod(axis=1).sum()), 3), np.uint8)
+    for picture, at, box in zip(unpacked(out, sizes), frame, boxes, strict=True):
+        picture[...] = resize(images[at], box, *picture.shape[:2])
+    return out
 
 
-def normalize(images: Array, *, mul: Any, add: Any = 0.0, mirror: bool = False) -> Array:
-    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32: ``value * mul + add`` per channel, optionally mirrored."""
+def unpacked(buffer: Array, sizes: Array) -> list[Array]:
+    """The pictures that :func:`resize_boxes` made: views, (height, width, 3)."""
+    ends = np.cumsum([int(h) * int(w) for h, w in sizes]).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        buffer[start:end].reshape(int(h), int(w), 3)
+        for start, end, (h, w) in zip(starts, ends, sizes, strict=False)
+    ]
+
+
+def normalize(
+    images: Array, *, mul: Any, add: Any = 0.0, mirror: bool = False, dtype: Any = np.float32
+) -> Array:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W): ``value * mul + add`` per channel, optionally mirrored.
+
+    Args:
+        dtype: float32, or float16 for networks that take it.
+    """
     images = _rgb(images, 4, "normalize")
+    _check_float(dtype, "normalize")
+    if on_device(images):
+        return image_cuda.normalize(images, mul, add, mirror, dtype)
     n, height, width, _ = images.shape
     out = np.empty((n, 3, height, width), np.float32)
     _normalize(images, _triple(mul), _triple(add), mirror, out)
-    return out
+    return out.astype(dtype, copy=False)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -390,3 +399,20 @@ def sharpness(image: Array) -> float:
     """Variance of the 4-neighbour Laplacian of the luma (BT.601, 0..255) of (H, W, 3) uint8; 0 below 3x3."""
     image = _rgb(image, 3, "sharpness")
     return max(0.0, float(_laplacian_variance(image))) if min(image.shape[:2]) >= 3 else 0.0
+
+
+def sharpness_of(squares: Array, contents: Array) -> Array:
+    """:func:`sharpness` of the part of each square that is picture.
+
+    Args:
+        squares: (M, S, S, 3) uint8.
+        contents: (M, 4) integers on the host: top, left, bottom, right.
+
+    Returns:
+        (M,) float64.
+    """
+    squares = _rgb(squares, 4, "sharpness_of")
+    if on_device(squares):
+        return image_cuda.sharpness(squares, contents)
+    parts = (square[t:b, left:r] for square, (t, left, b, r) in zip(squares, contents, strict=True))
+    return np.array([sharpness(part) for part in parts], np.float64)

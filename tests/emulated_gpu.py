@@ -1,4 +1,8 @@
-"""The CUDA kernels of affinity propagation compiled for the host: ``cuda.py`` runs whole without a GPU."""
+"""CUDA kernels compiled for the host: what runs them runs whole without a GPU.
+
+:class:`EmulatedDevice` runs the kernels of one source. :class:`DeviceArray` is an array that behaves as CuPy's
+where that matters: it mixes with no NumPy array, and comes to the host only where it is asked to.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.affinity._gpu import source
+from kernels.affinity._gpu import SOURCE
+from kernels.device import Source
 
 _SHIM = Path(__file__).parent / "kernels" / "affinity" / "emulate.h"
 
@@ -21,11 +26,13 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
-def build(folder: Path) -> ctypes.CDLL:
+def build(folder: Path, source: Source = SOURCE) -> ctypes.CDLL:
     """Compile the kernels and the shim; takes two seconds."""
-    code = source()
-    kernels = re.findall(r"^(PASS|SUMS|WRITE|EXCHANGE)\((\w+),", code, re.MULTILINE)
-    lines = [f'#include "{_SHIM}"', code, *(f"EMULATE({kind.lower()}_{name})" for kind, name in kernels)]
+    code = source.text()
+    kernels = re.findall(r'^extern "C" __global__ void (\w+)\(', code, re.MULTILINE)
+    made = re.findall(r"^(PASS|SUMS|WRITE|EXCHANGE)\((\w+),", code, re.MULTILINE)
+    kernels += [f"{kind.lower()}_{name}" for kind, name in made]
+    lines = [f'#include "{_SHIM}"', code, *(f"EMULATE({name})" for name in kernels)]
     host, library = folder / "emulated.cpp", folder / "emulated.so"
     host.write_text("\n".join(lines) + "\n")
     command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-o", str(library), str(host)]
@@ -35,13 +42,18 @@ def build(folder: Path) -> ctypes.CDLL:
 
 
 class EmulatedDevice:
-    """A small GPU: see :class:`kernels.affinity.cuda.Device`. ``backwards``: threads in reverse."""
-
-    xp = np
+    """A small GPU: see :class:`kernels.device.Device`. ``backwards``: threads in reverse."""
 
     def __init__(
-        self, library: ctypes.CDLL, *, processors: int = 3, shared: int = 64 << 10, backwards: bool = False
+        self,
+        library: ctypes.CDLL,
+        *,
+        processors: int = 3,
+        shared: int = 64 << 10,
+        backwards: bool = False,
+        xp: Any = np,
     ) -> None:
+        self.xp = xp
         self.library = library
         self.processors = processors
         self.shared_per_block = self.shared_per_processor = shared
@@ -54,6 +66,7 @@ class EmulatedDevice:
         self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
     ) -> None:
         assert shared <= self.shared_per_block
+        assert self.xp is np or not any(type(value) is np.ndarray for value in arguments), "host memory"
         self.launches.append(kernel)
         values = [
             np.uint64(value.ctypes.data) if isinstance(value, np.ndarray) else value for value in arguments
@@ -69,3 +82,78 @@ class EmulatedDevice:
 
     def free_bytes(self) -> int:
         return self.free
+
+
+class DeviceArray(np.ndarray):
+    """An array in the memory of an emulated GPU. As with CuPy, mixing it with NumPy's is a TypeError; beyond
+    CuPy, so is everything that would wait for the GPU without saying so (``bool``, ``int``, ``tolist``, ...)."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.__array_interface__, "version": 3}
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        outs = options.pop("out", ())
+        if outs:
+            options["out"] = tuple(_bare(out) for out in outs)
+        result = getattr(function, method)(*(_bare(value) for value in inputs), **options)
+        return outs[0] if outs else _lifted(result)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} was called with an array on the GPU")
+
+    def _waits(self, *_: Any) -> Any:
+        raise TypeError("this would wait for the GPU")
+
+    __bool__ = __int__ = __float__ = __index__ = __iter__ = tolist = item = _waits  # type: ignore[assignment]
+
+    def __getitem__(self, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        bare = tuple(_bare(k) if isinstance(k, np.ndarray) and k.ndim else k for k in keys)
+        return _lifted(self.view(np.ndarray)[bare])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        keys = key if isinstance(key, tuple) else (key,)
+        self.view(np.ndarray)[tuple(_bare(k) if isinstance(k, np.ndarray) else k for k in keys)] = _bare(value)
+
+
+def _bare(value: Any) -> Any:
+    """The host's view of a GPU array, for what stands for a kernel of CuPy's."""
+    if isinstance(value, DeviceArray):
+        return value.view(np.ndarray)
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError(f"Unsupported type {type(value)}: an array on the host among ones on the GPU")
+    if isinstance(value, list | tuple):
+        return type(value)(_bare(v) for v in value)
+    return value
+
+
+def _lifted(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value).view(DeviceArray)
+    return tuple(_lifted(v) for v in value) if isinstance(value, tuple) else value
+
+
+class Namespace:
+    """Stands for the module ``cupy``: NumPy's functions over :class:`DeviceArray`."""
+
+    def __init__(self, inner: Any = np) -> None:
+        self._inner = inner
+
+    def asarray(self, array: Any, dtype: Any = None) -> DeviceArray:
+        """To the GPU: a copy, unless it is there."""
+        if isinstance(array, DeviceArray):
+            return array if dtype is None else array.astype(dtype, copy=False)
+        return np.array(array, dtype=dtype).view(DeviceArray)
+
+    def asnumpy(self, array: Any) -> np.ndarray:
+        """To the host: a copy."""
+        return np.array(array.view(np.ndarray))
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if isinstance(value, type):
+            return value
+        if not callable(value):
+            return Namespace(value) if type(value).__name__ == "module" else value
+        return lambda *a, **k: _lifted(value(*_bare(a), **{key: _bare(v) for key, v in k.items()}))

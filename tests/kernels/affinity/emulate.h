@@ -107,9 +107,33 @@ static unsigned __ballot_sync(unsigned, bool value) {
     for (int lane = 0; lane < 32; lane++) bits |= (lanes[lane] != 0 ? 1u : 0u) << lane;
     return bits;
 }
+template <typename W> W __ldg(const W* from) {
+    if ((size_t)from % sizeof(W)) abort();
+    return *from;
+}
+static unsigned short float_to_half(float v) {
+    const _Float16 h = (_Float16)v;
+    unsigned short bits;
+    memcpy(&bits, &h, 2);
+    return bits;
+}
+static float __uint_as_float(unsigned bits) {
+    float v;
+    memcpy(&v, &bits, 4);
+    return v;
+}
+static unsigned __byte_perm(unsigned a, unsigned b, unsigned select) {
+    const unsigned long long bytes = (unsigned long long)b << 32 | a;
+    unsigned v = 0;
+    for (int k = 0; k < 4; k++) v |= (unsigned)(bytes >> 8 * (select >> 4 * k & 7) & 255) << 8 * k;
+    return v;
+}
+static float __fmul_rn(float a, float b) { return a * b; }  // built without fused operations
+static int __clz(unsigned v) { return v ? __builtin_clz(v) : 32; }
 static int __popc(unsigned v) { return __builtin_popcount(v); }
 static int __ffs(unsigned v) { return __builtin_ffs((int)v); }
 static unsigned atomicOr(unsigned* to, unsigned v) { return std::exchange(*to, *to | v); }
+static int atomicAdd(int* to, int v) { return std::exchange(*to, *to + v); }
 static int atomicMax(int* to, int v) { return std::exchange(*to, std::max(*to, v)); }
 
 static void enter() {
