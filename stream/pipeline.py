@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stream.batches import Segment
+from stream.trace import Trace
 
 
 class Station(Protocol):
@@ -85,6 +86,7 @@ class Pipeline:
             takes that many more batches of memory per queue.
         ends_itself: says of a segment that its decoding ends soon after a stop, and that it is whole then
             (live streams): such a segment is delivered.
+        trace: told what each station did when, and how many batches waited behind it.
     """
 
     def __init__(
@@ -94,13 +96,17 @@ class Pipeline:
         *,
         queue_size: int = 2,
         ends_itself: Callable[[Segment], bool] = lambda _: False,
+        trace: Trace | None = None,
     ) -> None:
         if queue_size < 1:
             raise ValueError(f"queue_size: expected at least 1, got {queue_size}")
         self._decode = decode
         self._stations = tuple(stations)
         self._ends_itself = ends_itself
+        self._trace = trace
         self._queues: list[queue.Queue[Any]] = [queue.Queue(queue_size) for _ in range(len(stations) + 1)]
+        readers = [*(station.name for station in stations), "finish"]
+        self._readers = {id(queue): reader for queue, reader in zip(self._queues, readers, strict=True)}
         self._aborted = threading.Event()
         self._stopping = threading.Event()
         # by id() of the segment in flight; each station's thread writes only its own entry
@@ -199,15 +205,22 @@ class Pipeline:
 
     def _timed(self, name: str, segment: Segment, call: Callable[..., Any], *args: Any) -> Any:
         stats = self._stats[id(segment)][name]
-        start = time.perf_counter()
-        try:
-            result = call(*args)
-        finally:
-            stats.seconds += time.perf_counter() - start
-        if result is not None:
-            stats.batches += 1
-            stats.items += len(result)
+        with self._span(name, segment) as about:
+            start = time.perf_counter()
+            try:
+                result = call(*args)
+            finally:
+                stats.seconds += time.perf_counter() - start
+            if result is not None:
+                stats.batches += 1
+                stats.items += len(result)
+                about["items"] = len(result)
         return result
+
+    def _span(self, name: str, segment: Segment) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        if self._trace is None:
+            return contextlib.nullcontext({})
+        return self._trace.span(name, segment=f"{segment.video.name}/{segment.index}")
 
     def _guard(self, target: Callable[..., None], *args: Any) -> None:
         """Run a thread's body; a defect of the pipeline itself reaches the caller instead of hanging it."""
@@ -223,6 +236,8 @@ class Pipeline:
         while not self._aborted.is_set():
             try:
                 target.put(item, timeout=0.2)
+                if self._trace is not None:
+                    self._trace.count(f"waiting for {self._readers[id(target)]}", target.qsize())
                 return
             except queue.Full:
                 continue
