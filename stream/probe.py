@@ -14,7 +14,7 @@ import av.error
 
 from stream.batches import Video
 from stream.decode.packets import demux, has_clock_jumps, open_container, reason
-from stream.decode.pictures import squared_size, upright_size
+from stream.decode.pictures import is_full_range, squared_size, upright_size
 from stream.errors import SourceError
 
 ATTACHED_PICTURE = 1 << 10 | 1 << 11  # cover art, timed thumbnails
@@ -247,6 +247,8 @@ def _facts(uri: str, container: Any, stream: Any, remote: bool) -> dict[str, Any
         "sar": (sar.numerator, sar.denominator) if sar and sar != 1 else None,
         "coded": (first.width, first.height),
         "pixels": first.format.name,
+        "colorspace": int(first.colorspace),
+        "full_range": is_full_range(first),
         "transfer": {16: "pq", 18: "hlg"}.get(int(first.color_trc)),
     }
     if len(keys) > 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from typing import Any, Protocol
 
 import av.error
 import numpy as np
@@ -15,11 +17,15 @@ from stream.decode.images import image_frames
 from stream.decode.packets import reason
 from stream.decode.pictures import Painter
 from stream.decode.plan import plan_decode
-from stream.decode.pyav import Taken, sampled_frames
+from stream.decode.pool import FrameMemory, device_memory
+from stream.decode.pyav import Taken
 from stream.decode.scan import BLOCK, Scan
+from stream.decode.source import decoded_frames
+from stream.decode.surfaces import DevicePainter, small_of_picture
 from stream.errors import SourceError
 
 Picture = npt.NDArray[np.uint8]
+Array = Any  # numpy.ndarray or cupy.ndarray
 
 #: Bytes of pixels in one batch at most, whatever ``batch_size`` says: only huge pictures come near it.
 MAX_BATCH_BYTES = 256 << 20
@@ -35,6 +41,7 @@ def decode_segment(
     *,
     note: Callable[[str], None] = _silent,
     frames: Generator[Taken, None, None] | None = None,
+    memory: FrameMemory | None = None,
 ) -> Generator[FrameBatch, None, None]:
     """Decode the sampled frames of a segment, in batches of at most ``config.batch_size`` pictures.
 
@@ -43,11 +50,16 @@ def decode_segment(
 
     Args:
         segment: from :func:`stream.sources.plan_segments`.
-        config: ``interval``, ``sampling``, ``batch_size``, ``held``, ``shot`` and ``threads`` are used.
+        config: ``interval``, ``sampling``, ``batch_size``, ``held``, ``shot``, ``threads``, ``device`` and
+            ``decode`` are used. With device 'cuda' images are CuPy arrays, finished when the batch is given;
+            with 'cpu' and 'auto' they are NumPy's: who runs a GPU decides that frames go there.
         note: called with a sentence for each thing that was damaged or worked around.
         frames: those of the segment, in order, where they are decoded already (a live stream).
+        memory: where images lie; None: one for the process on the GPU, and the host's without a bound. Who
+            gives one has its results of a batch on the host before letting the batch go.
 
     Raises:
+        ConfigError: the device or the decoder that ``config`` names cannot be had.
         SourceError: nothing of the segment can be decoded although something should be there.
     """
     notes: list[str] = []
@@ -56,10 +68,12 @@ def decode_segment(
         notes.append(text)
         note(text)
 
+    if memory is None and config.device == "cuda":
+        memory = device_memory(config)
     batches = (
-        _images(segment, config, tell)
+        _images(segment, config, tell, memory)
         if segment.video.kind == "images"
-        else _video(segment, config, tell, frames)
+        else _video(segment, config, tell, frames, memory)
     )
     empty = True
     with closing(batches):
@@ -83,14 +97,56 @@ def decode_segment(
         )
 
 
+class _Frames(Protocol):
+    """Makes pictures of decoded frames: on the host, or :class:`~stream.decode.surfaces.DevicePainter`."""
+
+    @property
+    def ahead(self) -> int: ...  # frames that may be looked at before the first answer is asked for
+
+    def look(self, frame: Any) -> Callable[[], Picture]: ...
+
+    def paint(self, frame: Any, out: Array) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _HostFrames:
+    """Everything at once, by :class:`Painter`."""
+
+    ahead = 0
+
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
+
+    def look(self, frame: Any) -> Callable[[], Picture]:
+        small = (
+            small_of_picture(frame) if isinstance(frame, np.ndarray) else self._painter.small(frame, BLOCK)
+        )
+        return lambda: small
+
+    def paint(self, frame: Any, out: Array) -> None:
+        out[:] = frame if isinstance(frame, np.ndarray) else self._painter.rgb(frame)
+
+    def finish(self) -> None:
+        pass
+
+
+def _painter(segment: Segment, config: Config, memory: FrameMemory | None) -> _Frames:
+    threads = config.threads or 2
+    if memory is None:
+        return _HostFrames(Painter(segment.video, threads))
+    return DevicePainter(segment.video, memory.device, threads)
+
+
 def _images(
-    segment: Segment, config: Config, note: Callable[[str], None]
+    segment: Segment, config: Config, note: Callable[[str], None], memory: FrameMemory | None
 ) -> Generator[FrameBatch, None, None]:
-    batch = _Batch(segment, config.batch_size)
+    batch = _Batch(segment, config.batch_size, _painter(segment, config, memory), memory)
     for number, (position, picture) in enumerate(image_frames(segment, note)):
-        if batch.full or not batch.fits(picture):
+        size = picture.shape[:2]
+        if batch.full or not batch.fits(size):
             yield from batch.take()
-        batch.add(picture, float(position), position, number, number)  # each image is a shot of its own
+        batch.add(picture, size, float(position), position, number, number)  # each image is a shot of its own
     yield from batch.take()
 
 
@@ -99,45 +155,65 @@ def _video(
     config: Config,
     note: Callable[[str], None],
     frames: Generator[Taken, None, None] | None,
+    memory: FrameMemory | None,
 ) -> Generator[FrameBatch, None, None]:
     video = segment.video
-    painter = Painter(video, config.threads or 2)
+    painter = _painter(segment, config, memory)
     scan = Scan(config.held, config.shot)
     rate = video.frame_rate or 25.0
     if segment.index == 0 and "streams" in video.facts:
         note(video.facts["streams"])
-    batch = _Batch(segment, config.batch_size)
+    size = (video.height, video.width)
+    batch = _Batch(segment, config.batch_size, painter, memory)
     number = 0
     if frames is None:
-        frames = sampled_frames(segment, config, plan_decode(video, config), note)
+        on_gpu = memory is not None and memory.device.xp is not np
+        plan = plan_decode(video, config, on_device=on_gpu)
+        index = memory.device.index if memory is not None and on_gpu else None
+        frames = decoded_frames(segment, config, plan, note, device=index)
     with closing(frames):
-        for taken in frames:
-            held, cut = scan.look(painter.small(taken.frame, BLOCK))
+        for taken, small in _looked_at(frames, painter):
+            held, cut = scan.look(small)
             if not (taken.sampled or cut):
                 continue
-            index = round(taken.time * rate)
+            index_ = round(taken.time * rate)
             if held and number:
-                batch.hold(taken.time, index, number - 1)
+                batch.hold(taken.time, index_, number - 1)
                 continue
             if batch.full:
                 yield from batch.take()
             scan.deliver()
-            batch.add(painter.rgb(taken.frame), taken.time, index, number, scan.shot)
+            batch.add(taken.frame, size, taken.time, index_, number, scan.shot)
             number += 1
     yield from batch.take()
+
+
+def _looked_at(frames: Generator[Taken, None, None], painter: _Frames) -> Iterator[tuple[Taken, Picture]]:
+    """Frames with their small versions, some frames late where those take a way to the host."""
+    waiting: deque[tuple[Taken, Callable[[], Picture]]] = deque()
+    for taken in frames:
+        waiting.append((taken, painter.look(taken.frame)))
+        if len(waiting) > painter.ahead:
+            first, small = waiting.popleft()
+            yield first, small()
+    while waiting:
+        first, small = waiting.popleft()
+        yield first, small()
 
 
 class _Batch:
     """Frames being gathered. Pixels go straight into the array that is handed on."""
 
-    def __init__(self, segment: Segment, size: int) -> None:
+    def __init__(self, segment: Segment, size: int, painter: _Frames, memory: FrameMemory | None) -> None:
         self.segment = segment
         self.size = size
+        self._painter = painter
+        self._memory = memory
         self._clear()
 
     def _clear(self) -> None:
         self._room = self.size
-        self._images: Picture | None = None
+        self._images: Array | None = None
         self._rows: list[tuple[float, int, int, int]] = []
         self._held: list[tuple[float, int, int]] = []
 
@@ -145,15 +221,21 @@ class _Batch:
     def full(self) -> bool:
         return len(self._rows) >= self._room
 
-    def fits(self, picture: Picture) -> bool:
-        return self._images is None or self._images.shape[1:] == picture.shape
+    def fits(self, size: tuple[int, ...]) -> bool:
+        return self._images is None or self._images.shape[1:3] == size
 
-    def add(self, picture: Picture, time: float, index: int, number: int, shot: int) -> None:
+    def add(self, frame: Any, size: tuple[int, ...], time: float, index: int, number: int, shot: int) -> None:
         if self._images is None:
-            self._room = max(1, min(self.size, MAX_BATCH_BYTES // picture.nbytes))
-            self._images = np.empty((self._room, *picture.shape), np.uint8)
-        self._images[len(self._rows)] = picture
+            height, width = size
+            self._room = max(1, min(self.size, MAX_BATCH_BYTES // (height * width * 3)))
+            self._images = self._allocate((self._room, height, width, 3))
+        self._painter.paint(frame, self._images[len(self._rows)])
         self._rows.append((time, index, number, shot))
+
+    def _allocate(self, shape: tuple[int, ...]) -> Array:
+        if self._memory is None:
+            return np.empty(shape, np.uint8)
+        return self._memory.pool.lease(shape, self._memory.turn)
 
     def hold(self, time: float, index: int, of: int) -> None:
         self._held.append((time, index, of))
@@ -162,6 +244,7 @@ class _Batch:
         """Hand over what is there, if anything."""
         if self._images is None:
             return
+        self._painter.finish()
         times, indices, numbers, shots = zip(*self._rows, strict=True)
         held = tuple(zip(*self._held, strict=True)) or ((), (), ())
         batch = FrameBatch(

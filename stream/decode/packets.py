@@ -20,6 +20,9 @@ from stream.errors import SourceError
 
 Note = Callable[[str], None]
 
+#: Gives the context of a hardware decoder for a stream, from the context that FFmpeg made for it.
+Accelerator = Callable[[Any], Any]
+
 #: Seconds of dts discontinuity that count as a jump of the clock rather than as a pause. The ``ffmpeg`` tool
 #: uses the same two limits (``dts_delta_threshold``).
 JUMP_FORWARD_S = 10.0
@@ -196,6 +199,7 @@ class PacketReader:
         note: called with a sentence for everything that was damaged.
         from_start: do not seek.
         preroll_s: start this much earlier than needed, for pictures that refresh gradually.
+        accelerator: gives the decoder in place of FFmpeg's own.
 
     Raises:
         SourceError: the file cannot be opened any more, or the stream is gone.
@@ -209,11 +213,13 @@ class PacketReader:
         from_start: bool = False,
         preroll_s: float = 0.0,
         threads: int = 0,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self.video: Video = segment.video
         self.segment = segment
         self.note = note
         self.threads = threads
+        self._accelerator = accelerator
         self.time_base = Fraction(*self.video.facts["time_base"])
         self.frame_ticks = round(1 / (self.video.frame_rate or 25) / self.time_base)
         self.at_start = True
@@ -246,12 +252,17 @@ class PacketReader:
                 if other.index != self.video.stream_index:
                     other.discard = Discard.all
             self.anatomy = Anatomy(self.context.name, self.context.extradata)
+            if self._accelerator is not None:
+                self.context = self._accelerator(self.context)
         except (IndexError, AttributeError) as error:
             self.close()
             raise SourceError(
                 f"{self.video.uri}: has no video stream {self.video.stream_index} any more; "
                 "it changed since it was listed, run again"
             ) from error
+        except BaseException:
+            self.close()
+            raise
         jumps = has_clock_jumps(self.container.format.flags)
         self.clock = Clock(facts["start"], self.time_base, self.frame_ticks, jumps)
 

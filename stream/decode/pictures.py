@@ -119,11 +119,15 @@ class Painter:
         return small
 
 
+def is_full_range(frame: Frame) -> bool:
+    """Whether luma runs from 0 to 255; ``yuvj`` formats are full range without a tag."""
+    return bool(frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj"))
+
+
 def _source(frame: Frame) -> dict[str, Any]:
-    """What swscale must be told of a frame's colours; ``yuvj`` formats are full range without a tag."""
-    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    """What swscale must be told of a frame's colours."""
     return {
         "src_colorspace": matrix_of(frame.colorspace, frame.width, frame.height),
-        "src_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
+        "src_color_range": ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG,
         "dst_color_range": ColorRange.JPEG,
     }

@@ -1,4 +1,4 @@
-"""Decoding on the CPU with FFmpeg (PyAV): the sampled frames of a segment, exactly and fast.
+"""Decoding with FFmpeg (PyAV): the sampled frames of a segment, exactly and fast.
 
 Two ways lead to the same frames:
 
@@ -24,8 +24,8 @@ import av.error
 from stream.batches import Segment
 from stream.config import Config
 from stream.decode.interlace import Deinterlacer, bwdif
-from stream.decode.packets import Note, PacketReader
-from stream.decode.plan import DecodePlan
+from stream.decode.packets import Accelerator, Note, PacketReader, reason
+from stream.decode.plan import DecodePlan, Unfit
 from stream.decode.sampling import Coded, EveryInterval, EveryKeyframe, OutOfOrder, PacketPicker
 
 Frame = Any  # av.VideoFrame
@@ -44,33 +44,42 @@ class Taken:
     sampled: bool = True
 
 
-class _Unfit(Exception):
-    """The way by packets does not do for this segment after all. The message is a clause for people."""
-
-
-def _rule(segment: Segment, config: Config, time_base: Fraction) -> EveryInterval:
+def sampling_rule(segment: Segment, config: Config, time_base: Fraction) -> EveryInterval:
+    """Which frames of the segment are taken, in ticks of ``time_base``."""
     kind = EveryKeyframe if config.sampling == "keyframes" else EveryInterval
     return kind(config.interval, time_base, segment.start_s, segment.end_s)
 
 
-class _Damage:
-    """Counts what could not be decoded, to be told once."""
+class Damage:
+    """Counts what could not be decoded, to be told once.
 
-    def __init__(self) -> None:
+    Args:
+        strict: damage raises :class:`Unfit` instead: the decoder does not say how well it mended it.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
         self.packets = 0
         self.frames = 0
         self.without = 0
 
     def decode(self, context: Any, packet: Any) -> list[Frame]:
+        if self.strict and packet is not None and packet.is_corrupt:
+            raise Unfit("a packet is damaged")
         try:
             frames = list(context.decode(packet))
-            self.frames += sum(frame.is_corrupt for frame in frames)
-            return frames
         except av.error.EOFError:
-            pass
-        except (av.error.FFmpegError, ValueError):
+            return []
+        except (av.error.FFmpegError, ValueError) as error:
+            if self.strict:
+                raise Unfit(f"a packet does not decode ({reason(error)})") from error
             self.packets += 1
-        return []
+            return []
+        damaged = sum(frame.is_corrupt for frame in frames)
+        if damaged and self.strict:
+            raise Unfit("a decoded frame is damaged")
+        self.frames += damaged
+        return frames
 
     def tell(self, note: Note) -> None:
         if self.packets:
@@ -85,36 +94,49 @@ class _Damage:
 
 
 def sampled_frames(
-    segment: Segment, config: Config, plan: DecodePlan, note: Note
+    segment: Segment, config: Config, plan: DecodePlan, note: Note, *, after: float | None = None
 ) -> Generator[Taken, None, None]:
-    """Frames of a video segment in presentation order.
+    """Frames of a video segment in presentation order, decoded on the CPU.
+
+    Args:
+        after: frames up to and including this time have been delivered already, by another decoder.
 
     Raises:
         SourceError: the source cannot be opened or stopped answering.
     """
-    damage = _Damage()
-    after: float | None = None
+    damage = Damage()
     try:
         if plan.way == "packets":
-            last = None
             try:
-                for taken in _by_packets(segment, config, note, damage):
-                    last = taken.time
-                    yield taken
+                for taken in frames_by_packets(segment, config, note, damage):
+                    if after is None or taken.time > after:
+                        after = taken.time
+                        yield taken
                 return
-            except (_Unfit, OutOfOrder) as why:
+            except (Unfit, OutOfOrder) as why:
                 note(f"{why}; the rest of the segment is decoded whole")
-            after = last
         yield from _whole(segment, config, note, damage, after)
     finally:
         damage.tell(note)
 
 
-def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -> Iterator[Taken]:
-    with PacketReader(segment, note, threads=config.threads) as reader:
+def frames_by_packets(
+    segment: Segment, config: Config, note: Note, damage: Damage, accelerator: Accelerator | None = None
+) -> Generator[Taken, None, None]:
+    """Frames of a segment, feeding the decoder no more than they need.
+
+    Args:
+        damage: is told of what does not decode.
+        accelerator: opens a hardware decoder in place of FFmpeg's own; its frames stay on the device.
+
+    Raises:
+        Unfit, OutOfOrder: the stream is not of the kind that this can be done with, from here on.
+        SourceError: the source cannot be opened or stopped answering.
+    """
+    with PacketReader(segment, note, threads=config.threads, accelerator=accelerator) as reader:
         time_base = reader.time_base
         scene = config.sampling == "scene"
-        rule = _rule(segment, config, time_base)
+        rule = sampling_rule(segment, config, time_base)
         picker = PacketPicker(rule, keep_all=scene, keys_only=config.sampling == "keyframes")
 
         def missed(tick: int) -> str:
@@ -130,11 +152,11 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
                 frame = early.pop(0)
                 wanted = picker.wanted
                 if wanted and wanted[0] < frame.pts:
-                    raise _Unfit(missed(wanted[0]))
+                    raise Unfit(missed(wanted[0]))
                 if wanted and wanted[0] == frame.pts:
                     if frame.interlaced_frame:
                         if config.sampling != "keyframes":
-                            raise _Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
+                            raise Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
                         frame = bwdif(None, frame, None)  # a keyframe comes without its neighbours
                     wanted.popleft()
                     yield Taken(frame, float(frame.pts * time_base))
@@ -183,7 +205,7 @@ def _by_packets(segment: Segment, config: Config, note: Note, damage: _Damage) -
         yield from deliver(damage.decode(reader.context, None), final=True)
         damage.without = rule.without
         if picker.wanted:
-            raise _Unfit(missed(picker.wanted[0]))
+            raise Unfit(missed(picker.wanted[0]))
 
 
 def _far(reader: PacketReader, config: Config) -> int | None:
@@ -203,7 +225,7 @@ def _far(reader: PacketReader, config: Config) -> int | None:
 
 
 def _whole(
-    segment: Segment, config: Config, note: Note, damage: _Damage, after: float | None
+    segment: Segment, config: Config, note: Note, damage: Damage, after: float | None
 ) -> Iterator[Taken]:
     """Every frame is decoded; frames up to and including time ``after`` have been delivered already."""
     facts = segment.video.facts
@@ -213,7 +235,7 @@ def _whole(
         segment, note, from_start=from_start, preroll_s=preroll, threads=config.threads
     ) as reader:
         time_base = reader.time_base
-        rule = _rule(segment, config, time_base)
+        rule = sampling_rule(segment, config, time_base)
         scene = config.sampling == "scene"
         keys = config.sampling == "keyframes"
         deinterlacer = Deinterlacer()
