@@ -1,4 +1,7 @@
-"""Boxes: overlap, non-maximum suppression, conversions. float32 (N, 4) as x1, y1, x2, y2 in pixels."""
+"""Boxes: overlap, non-maximum suppression, conversions. float32 (N, 4) as x1, y1, x2, y2 in pixels.
+
+:func:`nms` also works on arrays on a GPU (:mod:`kernels.boxes_cuda`, which does whole batches).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from kernels.image import Letterbox
+from kernels import boxes_cuda
+from kernels.device import on_device, to_host
+from kernels.placement import Letterbox
 
-Array = Any  # numpy.ndarray
+Array = Any  # numpy.ndarray or cupy.ndarray
 
 
 def xywh_to_xyxy(boxes: Array) -> Array:
@@ -113,8 +118,14 @@ def nms(boxes: Array, scores: Array, classes: Array, threshold: float, limit: in
         limit: most boxes kept, best first.
 
     Returns:
-        (K,) int64 indices of the boxes kept, by descending score.
+        (K,) int64 indices of the boxes kept, by descending score. Of arrays on a GPU the number of them comes
+        to the host, so this waits; :func:`kernels.boxes_cuda.nms_batch` does not.
     """
+    if on_device(boxes):
+        kept_of, counts = boxes_cuda.nms_batch(
+            boxes.reshape(1, -1, 4), scores[None], classes[None], threshold, limit=limit
+        )
+        return kept_of[0, : int(to_host(counts, "boxes")[0])].astype(np.int64)
     boxes = np.ascontiguousarray(boxes, np.float32).reshape(-1, 4)
     order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
     kept = np.empty(len(boxes), np.int64)
