@@ -104,6 +104,17 @@ def run(
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(help="A GPU where there is one; 'cuda' makes its absence an error. (default: auto)"),
     ] = None,
+    engine: Annotated[
+        Literal["auto", "tensorrt", "onnx", "torch"] | None,
+        typer.Option(help="What runs the networks; auto: the fastest that works here. (default: auto)"),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"] | None,
+        typer.Option(
+            help="Of both networks. Lower is faster on a GPU and less exact; auto: fp16 on a GPU, fp32 on a"
+            " CPU. int8 needs `celstream engines build --precision int8` once. (default: auto)"
+        ),
+    ] = None,
     adapt: Annotated[
         Literal["auto", "on", "off"] | None,
         typer.Option(
@@ -125,10 +136,10 @@ def run(
     settings = _config(
         config,
         set_,
-        _given(interval=interval, sampling=sampling, boxes=boxes, device=device)
+        _given(interval=interval, sampling=sampling, boxes=boxes, device=device, engine=engine)
         | {
-            "detector": _given(model=detector),
-            "embedder": _given(model=embedder),
+            "detector": _given(model=detector, precision=precision),
+            "embedder": _given(model=embedder, precision=precision),
             "cluster": _given(clusters=clusters, strength=strength),
             "adapt": _given(mode=adapt),
         },

@@ -61,6 +61,10 @@ class DetectorConfig(_Strict):
 
     model: str = "default"
     """'default', or the path of a YOLO, YOLOX or boxes/labels/scores ONNX file."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """Numbers that the network computes with; 'auto' is fp16 on a GPU and fp32 on a CPU. Lowering it is
+    faster on a GPU and less exact; int8 is faster on a CPU, too, and needs `celstream engines build
+    --precision int8` once."""
     size: int | None = Field(None, ge=32, le=8192)
     """Longer side of the network's input in pixels, where the network leaves it free; None takes the size it
     was trained at. Raising it finds smaller characters and is slower."""
@@ -102,6 +106,8 @@ class EmbedderConfig(_Strict):
 
     model: str = "default"
     """'default', 'gist' (hand-made, a baseline), or the path of any (N,3,H,W) -> (N,D) ONNX file."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """As for the detector."""
     mirror: bool = True
     """Add the embedding of the mirrored crop: better clusters, twice the work."""
     batch_size: int = Field(32, ge=1)
@@ -205,6 +211,10 @@ class Config(_Strict):
     """CPU threads for decoding and networks; 0 takes all cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """'auto' takes a GPU where there is one and says why if not; 'cuda' makes its absence an error."""
+    engine: Literal["auto", "tensorrt", "onnx", "torch"] = "auto"
+    """What runs the networks. 'auto' takes the first of TensorRT, ONNX Runtime and torch that works on the
+    GPU, and ONNX Runtime on the CPU; a named one that is not there is said and replaced, with device 'cuda'
+    an error."""
     held: float = Field(2.0, ge=0, le=255)
     """Largest change (0..255 luma, of any small block) at which a frame counts as the one before, held.
     Raising it skips more frames; 0 turns it off."""

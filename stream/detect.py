@@ -40,7 +40,9 @@ class Detector:
 
     name = "detect"
 
-    def __init__(self, config: DetectorConfig, *, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, config: DetectorConfig, *, device: str = "auto", threads: int = 0, engine: str = "auto"
+    ) -> None:
         """Load ``config.model``, run it once to see what it puts out.
 
         Raises:
@@ -49,7 +51,14 @@ class Detector:
             DependencyError: no runtime is installed.
         """
         self.config = config
-        self._network = Network(config.model, "detector", device=device, threads=threads)
+        self._network = Network(
+            config.model,
+            "detector",
+            device=device,
+            threads=threads,
+            engine=engine,
+            precision=config.precision,
+        )
         self._trained = self._network.image_size() or _FREE_SIZE
         self._step = self._find_step()
         self._check_size()

@@ -33,7 +33,9 @@ class Embedder:
 
     name = "embed"
 
-    def __init__(self, config: EmbedderConfig, *, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, config: EmbedderConfig, *, device: str = "auto", threads: int = 0, engine: str = "auto"
+    ) -> None:
         """Load ``config.model``, run it once to see what it puts out.
 
         Raises:
@@ -42,7 +44,14 @@ class Embedder:
             DependencyError: no runtime is installed.
         """
         self.config = config
-        self._network = Network(config.model, "embedder", device=device, threads=threads)
+        self._network = Network(
+            config.model,
+            "embedder",
+            device=device,
+            threads=threads,
+            engine=engine,
+            precision=config.precision,
+        )
         height, width = self._network.image_size() or _FREE_SIZE
         self._height = self._network.height or height
         self._width = self._network.width or width

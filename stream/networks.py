@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,24 @@ from engines.runtime import DeviceError, Engine, EngineError, MissingRuntimeErro
 from stream.batches import Array
 from stream.errors import CelstreamError, ConfigError, DependencyError, ModelError
 
+_recorded: ContextVar[list[Array] | None] = ContextVar("recorded", default=None)
 
-def _translated(error: EngineError) -> CelstreamError:
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Array]]:
+    """Meanwhile, in this thread, everything that a network is run on is kept in the list that this gives.
+
+    It is how calibration and the comparison of engines get exactly what the stations prepare.
+    """
+    kept: list[Array] = []
+    token = _recorded.set(kept)
+    try:
+        yield kept
+    finally:
+        _recorded.reset(token)
+
+
+def translated(error: EngineError) -> CelstreamError:
     if isinstance(error, MissingRuntimeError):
         return DependencyError(str(error))
     if isinstance(error, DeviceError):
@@ -34,11 +52,24 @@ class Network:
         height, width: input size where the file fixes it, else None.
     """
 
-    def __init__(self, name: str, kind: Kind, *, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        device: str,
+        threads: int,
+        engine: str = "auto",
+        precision: str = "auto",
+    ) -> None:
         """Find and load a network; the embedder 'gist' is computed and has no file.
 
+        Args:
+            device, threads, engine, precision: as for :func:`engines.runtime.open_engine`.
+
         Raises:
-            ModelError: no such model, not ONNX, or its input is no picture.
+            ModelError: no such model, not ONNX, or its input is no picture; or it cannot be had in
+                ``precision``.
             DependencyError: no runtime is installed.
             ConfigError: ``device`` 'cuda' cannot be had.
         """
@@ -51,9 +82,11 @@ class Network:
                 self.engine = computed
             else:
                 self.file = resolve(name, kind)
-                self.engine = open_engine(self.file.path, device=device, threads=threads)
+                self.engine = open_engine(
+                    self.file.path, device=device, threads=threads, engine=engine, precision=precision
+                )
         except EngineError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         inputs = self.engine.inputs
         shape = inputs[0].shape if len(inputs) == 1 else ()
         self._stacked = len(shape) == 4
@@ -75,17 +108,24 @@ class Network:
         return self.engine.metadata
 
     def run(self, images: Array) -> dict[str, Array]:
-        """Run on (n, 3, H, W) float32, ``n`` at most the fixed batch; outputs are float32 or integers.
+        """Run on (n, 3, H, W) float32 (or the input's own dtype), ``n`` at most the fixed batch; outputs are
+        float32 or integers.
 
-        A fixed batch is filled up with zeros, and what belongs to them is cut off the outputs.
+        Arrays on the GPU give arrays on the GPU where the engine runs there. A fixed batch is filled up with
+        zeros, and what belongs to them is cut off the outputs.
         """
+        kept = _recorded.get()
+        if kept is not None:
+            kept.append(images.copy())
         n = len(images)
         if self.batch is not None and n < self.batch:
-            images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), images.dtype)])
+            filled = np.zeros((self.batch, *images.shape[1:]), images.dtype, like=images)
+            filled[:n] = images
+            images = filled
         try:
             outputs = self.engine.run(**{self.engine.inputs[0].name: images if self._stacked else images[0]})
         except EngineError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         for name, value in outputs.items():
             if value.dtype.kind == "f":
                 outputs[name] = value = value.astype(np.float32, copy=False)

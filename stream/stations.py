@@ -30,10 +30,14 @@ class Stations:
         self._config = config
         self.detect: Detector | GivenBoxes
         if config.boxes is None:
-            self.detect = Detector(config.detector, device=config.device, threads=config.threads)
+            self.detect = Detector(
+                config.detector, device=config.device, threads=config.threads, engine=config.engine
+            )
         else:
             self.detect = GivenBoxes(config.boxes)
-        self.embed = Embedder(config.embedder, device=config.device, threads=config.threads)
+        self.embed = Embedder(
+            config.embedder, device=config.device, threads=config.threads, engine=config.engine
+        )
         self.crop = Cropper(config.crops, self.embed.input_size)
 
     @property
@@ -87,6 +91,9 @@ def row_settings(config: Config) -> dict[str, Any]:
     values["detector"].pop("model")
     values["embedder"].pop("model")
     values["embedder"].pop("batch_size")
+    for role in ("detector", "embedder"):
+        if values[role]["precision"] == "auto":  # whatever it was: a GPU's rows go on with a CPU's
+            del values[role]["precision"]
     if config.boxes is not None:
         values.pop("detector")
     return values
