@@ -6,68 +6,31 @@ adapts to the show, clusters and writes the report. Everything it did and could 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stream.adapt import needs_torch
 from stream.adapt_step import adapt_step
-from stream.batches import Detections, FrameBatch, Segment, Video
+from stream.batches import Segment
 from stream.cluster_job import cluster_folder, is_clustered
 from stream.config import Config, load_config
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
-from stream.live import LiveSource, is_live
+from stream.live import is_live
 from stream.own_detector import continued
-from stream.pipeline import Pipeline, SegmentResult, StationStats
+from stream.pipeline import StationStats
 from stream.planning import plan_inputs
 from stream.probe import is_url
 from stream.progress import Progress, Quiet
-from stream.rows import FrameTable, SegmentRows
-from stream.store import fingerprint
+from stream.stations import Stations
+from stream.streaming import Marks, Streaming
 from stream.summary import Summary, release_memory
-from stream.version import VERSION
 from stream.workdir import WorkFolder
-
-
-@dataclass
-class _Tally:
-    """What passes on the way and is not in the crops: frames looked at, boxes found, damage."""
-
-    frames: list[FrameTable] = field(default_factory=list)
-    detections: int = 0
-    notes: list[str] = field(default_factory=list)
-    reached_s: float = 0.0
-
-
-class _CountedDetector:
-    """The detector, counting its boxes per segment: small ones never become crops."""
-
-    def __init__(self, detect: Callable[[FrameBatch], Detections], tallies: Mapping[str, _Tally]) -> None:
-        self.name = "detect"
-        self._detect = detect
-        self._tallies = tallies
-
-    def __call__(self, batch: FrameBatch) -> Detections:
-        found = self._detect(batch)
-        self._tallies[_id(batch.segment)].detections += len(found)
-        return found
-
-
-def _id(segment: Segment) -> str:
-    return f"{segment.video.name}/{segment.key}"
 
 
 def run(
@@ -154,18 +117,14 @@ class _Run:
         self.config = config if config.boxes is None else config.model_copy(update={"held": 0.0})
         self.progress = progress
         self.ledger = Ledger(folder, progress)
-        self.tallies: dict[str, _Tally] = {}
-        self.marks: dict[str, str] = {}  # video name -> fingerprint of its segments
-        self.live: dict[str, LiveSource] = {}  # video name -> its connection
-        self.recorded: list[Segment] = []  # of live streams
-        self._pipeline: Pipeline | None = None
+        self._streaming: Streaming | None = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Finish the batch in work and keep every whole segment."""
         self._stopped.set()
-        if self._pipeline is not None:
-            self._pipeline.stop()
+        if self._streaming is not None:
+            self._streaming.stop()
 
     @property
     def all_missing(self) -> bool:
@@ -174,8 +133,6 @@ class _Run:
         return not any(is_url(uri) or os.path.lexists(uri) for uri in uris)
 
     def do(self, inputs: Sequence[str], *, report: bool) -> Summary:
-        from stream.stations import Stations
-
         self.folder.clean()
         self.config = continued(self.folder, self.config, self.ledger.note)
         stations = Stations(self.config)
@@ -197,10 +154,14 @@ class _Run:
             stations.check([segment.video for segment in segments])
             live = [segment.video for segment in segments if is_live(segment)]
             segments = [segment for segment in segments if not is_live(segment)]
-            todo = self._todo(segments, stations)
-            self._stream(todo, live, stations)
-            segments += self.recorded
-            todo += self.recorded
+            marks = Marks(self.config, stations)
+            todo = [s for s in segments if not self.folder.has_segment(s, marks.of(s.video))]
+            self._streaming = Streaming(
+                self.folder, self.config, stations, marks, self.ledger, self.progress, self._stopped
+            )
+            self._streaming.run(todo, live)
+            segments += self._streaming.recorded
+            todo += self._streaming.recorded
         finally:
             stations.close()
         release_memory()
@@ -256,144 +217,6 @@ class _Run:
             self.ledger.note(f"clusters: {message}")
         self.ledger.clustering = StationStats("cluster", time.perf_counter() - began, 1, len(table))
 
-    # --- what is to do ---
-
-    def _todo(self, segments: Sequence[Segment], stations: Any) -> list[Segment]:
-        for segment in segments:
-            self._mark(segment.video, stations)
-        return [s for s in segments if not self.folder.has_segment(s, self.marks[s.video.name])]
-
-    def _mark(self, video: Video, stations: Any) -> None:
-        """Note what the segments of a video follow from, once."""
-        from stream.stations import row_settings
-
-        if video.name not in self.marks:
-            settings = row_settings(self.config)
-            self.marks[video.name] = fingerprint(video, settings, stations.model_hashes, VERSION)
-
-    def _settings_mark(self, stations: Any) -> str:
-        """Short identity of settings and networks, whatever the video: segments that compare."""
-        from stream.stations import row_settings
-
-        content = json.dumps([row_settings(self.config), stations.model_hashes], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-    # --- streaming ---
-
-    def _stream(self, todo: Sequence[Segment], live: Sequence[Video], stations: Any) -> None:
-        """Work on what there is to do, then on live streams, one after the other, until they end."""
-        known_s = sum(_length(segment) for segment in todo)
-        detect, crop, embed = stations.order
-        self._pipeline = Pipeline(
-            self._decode,
-            (_CountedDetector(detect, self.tallies), crop, embed),
-            queue_size=self.config.queue_size,
-            ends_itself=lambda segment: segment.video.name in self.live,
-        )
-        for video in live:
-            self._mark(video, stations)
-            self.live[video.name] = LiveSource(video, self.config, self._stopped)
-
-        def every() -> Iterator[Segment]:
-            yield from todo
-            for source in self.live.values():
-                yield from source.segments()
-                source.close()
-
-        if self._stopped.is_set():
-            self._pipeline.stop()
-        self.progress.begin(len(todo) + len(live), known_s)
-        try:
-            for result in self._pipeline.run(every()):
-                self._finish(result, stations)
-                del result
-                release_memory()  # or what one segment leaves in pieces, the next comes on top of
-        finally:
-            for source in self.live.values():
-                source.close()
-            self.progress.end()
-
-    def _decode(self, segment: Segment) -> Iterator[FrameBatch]:
-        from stream.decode import decode_segment
-
-        tally = self.tallies[_id(segment)] = _Tally(reached_s=segment.start_s)
-        source = self.live.get(segment.video.name)
-        if source is not None:
-            decoding = source.decode(segment, tally.notes.append)
-        else:
-            decoding = decode_segment(segment, self.config, note=tally.notes.append)
-        with contextlib.closing(decoding) as batches:
-            for batch in batches:
-                frames = FrameTable.of(batch)
-                tally.frames.append(frames)
-                reached = max(float(frames.times.max(initial=tally.reached_s)), tally.reached_s)
-                self.progress.advance(len(frames), reached - tally.reached_s)
-                tally.reached_s = reached
-                yield batch
-
-    def _finish(self, result: SegmentResult, stations: Any) -> None:
-        """Write a whole segment, or quarantine its video with the reason."""
-        segment, tally = result.segment, self.tallies.pop(_id(result.segment), _Tally())
-        where = f"{segment.video.uri} from {segment.start_s:.1f} s" if segment.start_s else segment.video.uri
-        if result.error is not None:
-            self._fail(segment, result, where)
-            return
-        if segment.video.name in self.live:
-            if not tally.frames:
-                return  # stopped before anything came
-            # it may have been stopped, or fallen silent, before its border
-            end = min(segment.end_s, tally.reached_s + self.config.interval)
-            segment = dataclasses.replace(segment, end_s=end)
-            self.recorded.append(segment)
-        from stream.tracks import tracks_of
-
-        began = time.perf_counter()
-        rows = SegmentRows.from_batches(result.batches, stations.embed.dim)
-        rows = rows.with_tracks(tracks_of(rows, self.config.tracks))
-        frames = FrameTable.join(tally.frames)
-        # the file's own writing comes after the stats are complete; it is short beside the linking of tracks
-        track = StationStats("track", time.perf_counter() - began, len(result.batches), len(rows))
-        notes = {
-            "detections": tally.detections,
-            "content": segment.video.fingerprint,
-            "embedder": stations.model_hashes["embedder"],
-            "settings": self._settings_mark(stations),
-            "messages": tally.notes,
-        }
-        self.folder.write_segment(
-            segment,
-            self.marks[segment.video.name],
-            rows,
-            frames=frames,
-            notes=notes,
-            stats={stats.name: stats.as_dict() for stats in (*result.stations.values(), track)},
-        )
-        self.ledger.video_seconds += _length(segment) or (tally.reached_s - segment.start_s)
-        for message in tally.notes:
-            self.ledger.note(f"{where}: {message}")
-        self.progress.segment_done(_id(segment), len(rows))
-
-    def _fail(self, segment: Segment, result: SegmentResult, where: str) -> None:
-        error = result.error
-        if isinstance(error, CelstreamError):
-            self.ledger.quarantine(segment.video.uri, str(error), result.failed_at)
-            return
-        self.ledger.defects += 1
-        self.ledger.quarantine(
-            segment.video.uri,
-            f"{where}: internal error in {result.failed_at} ({type(error).__name__}: {error}); report it",
-            result.failed_at,
-        )
-        traceback.print_exception(error, file=sys.stderr)
-
 
 def _cluster_settings(config: Config) -> dict[str, Any]:
     return config.cluster.model_dump(mode="json")
-
-
-def _length(segment: Segment) -> float:
-    """Seconds of video in a segment, 0 where that is unknown or has no meaning."""
-    if segment.video.kind == "images":
-        return 0.0
-    end = min(segment.end_s, segment.video.duration_s or np.inf)
-    return max(end - segment.start_s, 0.0) if np.isfinite(end) else 0.0
