@@ -207,6 +207,8 @@ class Config(_Strict):
     times."""
     queue_size: int = Field(2, ge=1)
     """Batches that may wait between two stations. Raising it smooths and takes memory."""
+    trace: str | None = None
+    """File to write what each station did when to, for Perfetto or chrome://tracing."""
     threads: int = Field(0, ge=0)
     """CPU threads for decoding and networks; 0 takes all cores."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -75,6 +75,11 @@ class Detector:
         return self._network.file.sha256
 
     @property
+    def device(self) -> str:
+        """Where the network runs: 'cpu' or 'cuda'."""
+        return self._network.engine.device
+
+    @property
     def fallbacks(self) -> tuple[Fallback, ...]:
         """What was wanted of the device and could not be had, with the reason."""
         return self._network.engine.fallbacks

@@ -30,6 +30,7 @@ from stream.progress import Progress, Quiet
 from stream.stations import Stations
 from stream.streaming import Marks, Streaming
 from stream.summary import Summary, release_memory
+from stream.trace import Trace
 from stream.workdir import WorkFolder
 
 
@@ -136,6 +137,7 @@ class _Run:
         self.folder.clean()
         self.config = continued(self.folder, self.config, self.ledger.note)
         stations = Stations(self.config)
+        trace = Trace(ranges=stations.device == "cuda") if self.config.trace else None
         for fallback in stations.fallbacks:
             self.progress.note(f"{fallback.used} in place of {fallback.wanted}: {fallback.reason}")
         boxes, model = self.config.boxes, self.config.detector.model
@@ -157,9 +159,13 @@ class _Run:
             marks = Marks(self.config, stations)
             todo = [s for s in segments if not self.folder.has_segment(s, marks.of(s.video))]
             self._streaming = Streaming(
-                self.folder, self.config, stations, marks, self.ledger, self.progress, self._stopped
+                self.folder, self.config, stations, marks, self.ledger, self.progress, self._stopped, trace
             )
-            self._streaming.run(todo, live)
+            try:
+                self._streaming.run(todo, live)
+            finally:
+                if trace is not None:
+                    self._write_trace(trace)
             segments += self._streaming.recorded
             todo += self._streaming.recorded
         finally:
@@ -186,6 +192,17 @@ class _Run:
             summary = dataclasses.replace(summary, report=str(path))
             self.folder.write_run(self.folder.read_run() | {"report": summary.report})
         return summary
+
+    def _write_trace(self, trace: Trace) -> None:
+        assert self.config.trace is not None
+        try:
+            path = trace.write(self.config.trace)
+        except OSError as error:  # it must not cost the run
+            self.ledger.note(
+                f"trace {self.config.trace}: cannot be written ({error.strerror}); give another path"
+            )
+        else:
+            self.progress.note(f"trace: {path}; open it at https://ui.perfetto.dev or chrome://tracing")
 
     def _group(self, segments: Sequence[Segment], *, new: bool) -> None:
         """Adapt, where that is to be, and cluster, where anything changed; ``new``: segments did."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from engines.runtime.base import Fallback
 from stream.batches import Video
@@ -44,6 +44,12 @@ class Stations:
     def order(self) -> tuple[Any, ...]:
         """In the order a batch passes them."""
         return (self.detect, self.crop, self.embed)
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where frames are wanted: on the GPU where every network of the run is."""
+        found = {getattr(station, "device", "cuda") for station in (self.detect, self.embed)}
+        return "cuda" if found == {"cuda"} else "cpu"
 
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:

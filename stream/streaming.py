@@ -24,6 +24,7 @@ import numpy as np
 
 from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.config import Config
+from stream.decode.lanes import SegmentDecoder
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import LiveSource
@@ -116,6 +117,8 @@ class Streaming:
         self._stopped = stopped
         self._tallies: dict[str, _Tally] = {}
         self._live: dict[str, LiveSource] = {}  # video name -> its connection
+        # 'auto' is where the networks run: frames that are decoded elsewhere would only be copied
+        self._decoder = SegmentDecoder(config.model_copy(update={"device": stations.device}))
         detect, crop, embed = stations.order
         self._pipeline = Pipeline(
             self._decode,
@@ -136,7 +139,7 @@ class Streaming:
             self._live[video.name] = LiveSource(video, self.config, self._stopped)
 
         def every() -> Iterator[Segment]:
-            yield from todo
+            yield from self._decoder.ahead(todo)
             for source in self._live.values():
                 yield from source.segments()
                 source.close()
@@ -152,17 +155,16 @@ class Streaming:
         finally:
             for source in self._live.values():
                 source.close()
+            self._decoder.close()
             self.progress.end()
 
     def _decode(self, segment: Segment) -> Iterator[FrameBatch]:
-        from stream.decode import decode_segment
-
         tally = self._tallies[_id(segment)] = _Tally(reached_s=segment.start_s)
         source = self._live.get(segment.video.name)
         if source is not None:
             decoding = source.decode(segment, tally.notes.append)
         else:
-            decoding = decode_segment(segment, self.config, note=tally.notes.append)
+            decoding = self._decoder.decode(segment, tally.notes.append)
         with contextlib.closing(decoding) as batches:
             for batch in batches:
                 frames = FrameTable.of(batch)

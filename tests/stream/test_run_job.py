@@ -266,7 +266,7 @@ def test_memory_is_bounded_by_the_queues(episode: Episode, tmp_path: Path) -> No
         return real(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stream.decode.decode_segment", counted)
+        patch.setattr("stream.decode.lanes.decode_segment", counted)
         patch.setattr(detect.Detector, "__call__", slow)
         config = Config(
             interval=0.1, batch_size=2, queue_size=2, segment_seconds=30, adapt=AdaptConfig(mode="off")

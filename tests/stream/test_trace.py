@@ -89,3 +89,20 @@ def test_ranges_without_cupy_do_nothing(tmp_path: Path) -> None:
     with trace.span("decode"):
         pass
     assert len(events(trace.write(tmp_path / "t.json"), "X")) == 1
+
+
+def test_a_run_writes_its_trace_or_says_why_not(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from stream import load_config, run
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(folder / "one.png")
+    path = tmp_path / "trace.json"
+    for target in (path, tmp_path / "missing" / "trace.json"):
+        config = load_config(values={"trace": str(target), "adapt": {"mode": "off"}})
+        summary = run(folder, tmp_path / target.parent.name, config, report=False)
+        assert summary.exit_code == 0
+        assert any("trace" in note for note in summary.notes) == (target != path)
+    assert {"decode", "detect", "crop", "embed"} <= {event["name"] for event in events(path, "X")}
