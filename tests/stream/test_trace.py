@@ -102,7 +102,7 @@ def test_a_run_writes_its_trace_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     for target in (path, tmp_path / "missing" / "trace.json"):
         config = load_config(values={"trace": str(target), "adapt": {"mode": "off"}})
-        summary = run(folder, tmp_path / target.parent.name, config, report=False)
+        summary = run(folder, tmp_path / f"work-{target.parent.name}", config, report=False)
         assert summary.exit_code == 0
         assert any("trace" in note for note in summary.notes) == (target != path)
     assert {"decode", "detect", "crop", "embed"} <= {event["name"] for event in events(path, "X")}
