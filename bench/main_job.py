@@ -17,50 +17,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import av
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
 
+from bench.clips import enlarge, repeat
 from bench.common import SHARED, save
-
-
-def repeat(source: Path, out: Path, times: int) -> None:
-    """Join ``source`` to itself without re-encoding; times go on where the last copy ended."""
-    with av.open(str(out), "w") as container:
-        stream = None
-        offset = 0
-        for _ in range(times):
-            with av.open(str(source)) as film:
-                video = film.streams.video[0]
-                if stream is None:
-                    stream = container.add_stream_from_template(video)
-                end = 0
-                for packet in film.demux(video):
-                    if packet.dts is None:
-                        continue
-                    end = max(end, packet.pts + packet.duration)
-                    packet.pts += offset
-                    packet.dts += offset
-                    packet.stream = stream
-                    container.mux(packet)
-                offset += end
-
-
-def enlarge(source: Path, out: Path, seconds: float) -> None:
-    """Re-encode the first ``seconds`` at 1920x1080, GOP 250, as a broadcaster's archive has it."""
-    with av.open(str(source)) as film, av.open(str(out), "w") as container:
-        rate = film.streams.video[0].average_rate
-        stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
-        stream.options = {"preset": "fast", "crf": "20", "g": "250"}
-        for frame in film.decode(video=0):
-            if frame.time >= seconds:
-                break
-            scaled = frame.reformat(1920, 1080)
-            scaled.pts = frame.pts
-            scaled.time_base = frame.time_base
-            container.mux(stream.encode(scaled))
-        container.mux(stream.encode(None))
 
 
 def measure(video: Path, work: Path) -> dict[str, Any]:

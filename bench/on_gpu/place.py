@@ -1,0 +1,126 @@
+"""Where a measurement runs, how time is taken there, and what the place can do at best.
+
+``Place("cuda")`` is the current CUDA device through CuPy. ``Place("cpu")`` has the same interface over NumPy,
+so that every part of the benchmark can be rehearsed where there is no GPU; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+Figures = dict[str, Any]
+GIB = 2**30
+
+
+class Skipped(Exception):
+    """A part cannot run here. The message says what is missing."""
+
+
+class Place:
+    """A GPU, or the CPU in its stead.
+
+    Attributes:
+        xp: cupy or numpy.
+        rehearsal: True on the CPU, where sizes are small and nothing is recorded.
+
+    Raises:
+        Skipped: 'cuda', and there is no CuPy, driver or GPU.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.rehearsal = device == "cpu"
+        self.xp: Any = np
+        if not self.rehearsal:
+            from kernels.affinity._gpu import CupyDevice
+
+            try:
+                self.xp = CupyDevice().xp
+            except RuntimeError as error:
+                raise Skipped(str(error)) from error
+
+    def synchronize(self) -> None:
+        """Wait for everything that was asked of the device."""
+        if not self.rehearsal:
+            self.xp.cuda.Device().synchronize()
+
+    def release(self) -> None:
+        """Give cached memory back, so that the next part finds the device as it was."""
+        if not self.rehearsal:
+            self.xp.get_default_memory_pool().free_all_blocks()
+
+    def free_bytes(self) -> int:
+        """Memory that may still be taken."""
+        return 2 * GIB if self.rehearsal else int(self.xp.cuda.runtime.memGetInfo()[0])
+
+    def random_bytes(self, *shape: int) -> Array:
+        """uint8 noise."""
+        return self.xp.random.default_rng(0).integers(0, 256, shape, dtype=self.xp.uint8)
+
+    def seconds(self, work: Callable[[], object], repeats: int = 10) -> float:
+        """The shortest of some runs, after one that warms up.
+
+        On the GPU it is between two events on the stream that the work was put on: what the device needed.
+        """
+        if self.rehearsal:
+            return self.wall_seconds(work, 1)
+        events = self.xp.cuda
+        best = float("inf")
+        for _ in range(repeats + 1):
+            start, stop = events.Event(), events.Event()
+            start.record()
+            work()
+            stop.record()
+            stop.synchronize()
+            best = min(best, events.get_elapsed_time(start, stop) / 1e3)
+        return best
+
+    def wall_seconds(self, work: Callable[[], object], repeats: int = 3) -> float:
+        """The shortest of some runs by the clock, the device idle before and after."""
+        best = float("inf")
+        for _ in range(repeats + 1):
+            self.synchronize()
+            start = time.perf_counter()
+            work()
+            self.synchronize()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+
+def limits(place: Place) -> Figures:
+    """The device's name, and what a plain copy and a matrix product reach on it."""
+    xp = place.xp
+    size = 64 << 20 if place.rehearsal else min(4 * GIB, place.free_bytes() // 4)
+    source = xp.ones(size // 4, xp.float32)
+    target = xp.empty_like(source)
+    copy = 2 * source.nbytes / place.seconds(functools.partial(xp.copyto, target, source))
+    del source, target
+    side = 256 if place.rehearsal else 8192
+    factor = xp.ones((side, side), xp.float16)
+    if not place.rehearsal:  # equal numbers draw less power than real ones, and flatter the clock
+        factor = xp.random.standard_normal((side, side), dtype=xp.float32).astype(xp.float16)
+    rate = 2 * side**3 / place.seconds(lambda: factor @ factor, 5)
+    place.release()
+    return {
+        **_named(place),
+        "copy_gb_per_s": round(copy / 1e9, 1),
+        "matrix_fp16_tflop_per_s": round(rate / 1e12, 6),
+    }
+
+
+def _named(place: Place) -> Figures:
+    if place.rehearsal:
+        return {"device": "the CPU, as a rehearsal"}
+    runtime = place.xp.cuda.runtime
+    properties = runtime.getDeviceProperties(place.xp.cuda.Device().id)
+    return {
+        "device": properties["name"].decode(),
+        "memory_gib": round(runtime.memGetInfo()[1] / GIB, 1),
+        "cupy": place.xp.__version__,
+        "driver_cuda": runtime.driverGetVersion(),
+    }
