@@ -13,6 +13,7 @@ struct __align__(16) Candidate {
     float x1, y1, x2, y2, score;
     int label, cell, gone;
 };
+static_assert(sizeof(Candidate) == 32, "as CANDIDATE in boxes_cuda.py");
 
 __device__ inline bool goes_before(const Candidate& a, float score, int cell) {
     return a.score > score || (a.score == score && a.cell < cell);

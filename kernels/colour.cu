@@ -43,27 +43,44 @@ __device__ inline void convert_steps(const Colour& m, int y, int u, int v, unsig
     for (int c = 0; c < 3; c++) rgb[c] = clip8((m.luma * (y + shifts[c]) + m.base) >> 16);
 }
 
-__device__ inline void pixel(
-    const Colour& m, const Four<Byte>& y, const Four<Byte>& near, const Four<Byte>&, int k, unsigned* rgb
-) {
-    convert(m, y.s[k], near.s[k & 2], near.s[(k & 2) + 1], rgb);
+// The chroma of four pixels, two samples of each, from the line that is nearest; with more bits also the other
+// line and the samples that follow, in sums of 16 parts.
+template <typename S> struct Chroma {
+    int u[2], v[2];
+};
+
+__device__ inline void gather(Chroma<Byte>& to, const Byte* near, const Byte*, int x, int length, bool whole, bool) {
+    const Four<Byte> c = four(near, x, length, 2, whole);
+    to.u[0] = c.s[0], to.v[0] = c.s[1], to.u[1] = c.s[2], to.v[1] = c.s[3];
 }
-__device__ inline int mixed(int near, int far) {
-    const int v = (3 * near + far + 512) >> 10;
-    return v > 255 ? 255 : v;
-}
-__device__ inline void pixel(
-    const Colour& m, const Four<Sample>& y, const Four<Sample>& near, const Four<Sample>& far, int k,
-    unsigned* rgb
+
+__device__ inline void gather(
+    Chroma<Sample>& to, const Sample* near, const Sample* far, int x, int length, bool whole, bool left
 ) {
-    const int u = k & 2;
-    convert_steps(m, (y.s[k] + 128) >> 8, mixed(near.s[u], far.s[u]), mixed(near.s[u + 1], far.s[u + 1]), rgb);
+    const Four<Sample> n = four(near, x, length, 2, whole), f = four(far, x, length, 2, whole);
+    const int after = x + 4 < length ? x + 4 : length - 2;
+    for (int c = 0; c < 2; c++) {
+        const int mixed[3] = {3 * n.s[c] + f.s[c], 3 * n.s[c + 2] + f.s[c + 2], 3 * near[after + c] + far[after + c]};
+        int* const values = c == 0 ? to.u : to.v;
+        for (int k = 0; k < 2; k++) {
+            const int v = (3 * mixed[k] + mixed[left ? k + 1 : k] + 2048) >> 12;
+            values[k] = v > 255 ? 255 : v;
+        }
+    }
+}
+
+__device__ inline void pixel(const Colour& m, Byte y, const Chroma<Byte>& c, int k, unsigned* rgb) {
+    convert(m, y, c.u[k / 2], c.v[k / 2], rgb);
+}
+__device__ inline void pixel(const Colour& m, Sample y, const Chroma<Sample>& c, int k, unsigned* rgb) {
+    convert_steps(m, (y + 128) >> 8, c.u[k / 2], c.v[k / 2], rgb);
 }
 
 // Blocks of (32, ROWS) threads: a warp converts QUADS pixels of a row. Strides in samples.
 template <typename S> __device__ void to_rgb(
     const S* luma, const S* chroma, Byte* out, int height, int width, int chroma_height, int chroma_width,
-    Index luma_frame, Index luma_row, Index chroma_frame, Index chroma_row, bool whole, const Colour& m
+    Index luma_frame, Index luma_row, Index chroma_frame, Index chroma_row, bool whole, bool left_chroma,
+    const Colour& m
 ) {
     __shared__ unsigned staged[ROWS][QUADS * 3 / 4];
     const int across = (width + QUADS - 1) / QUADS, down = (height + ROWS - 1) / ROWS;
@@ -78,11 +95,12 @@ template <typename S> __device__ void to_rgb(
         const int other = beside < 0 ? 0 : beside < chroma_height ? beside : chroma_height - 1;
         const S* planes = chroma + n * chroma_frame;
         const Four<S> light = four(luma + n * luma_frame + y * luma_row, x, width, 1, whole);
-        const Four<S> near = four(planes + own * chroma_row, x, 2 * chroma_width, 2, whole);
-        const Four<S> far =
-            sizeof(S) == 1 ? near : four(planes + other * chroma_row, x, 2 * chroma_width, 2, whole);
+        Chroma<S> colour;
+        gather(
+            colour, planes + own * chroma_row, planes + other * chroma_row, x, 2 * chroma_width, whole, left_chroma
+        );
         unsigned v[12];
-        for (int k = 0; k < 4; k++) pixel(m, light, near, far, k, v + 3 * k);
+        for (int k = 0; k < 4; k++) pixel(m, light.s[k], colour, k, v + 3 * k);
         for (int k = 0; k < 3; k++)
             staged[threadIdx.y][threadIdx.x * 3 + k] =
                 v[4 * k] | v[4 * k + 1] << 8 | v[4 * k + 2] << 16 | v[4 * k + 3] << 24;
@@ -94,23 +112,23 @@ template <typename S> __device__ void to_rgb(
 extern "C" __global__ void nv12_to_rgb(
     const Byte* luma, const Byte* chroma, Byte* out, int height, int width, int chroma_height,
     int chroma_width, Index luma_frame, Index luma_row, Index chroma_frame, Index chroma_row, int whole,
-    int by_luma, int base, int red, int green_blue, int green_red, int blue
+    int left_chroma, int by_luma, int base, int red, int green_blue, int green_red, int blue
 ) {
     const Colour m = {by_luma, base, red, green_blue, green_red, blue};
     to_rgb<Byte>(
         luma, chroma, out, height, width, chroma_height, chroma_width, luma_frame, luma_row, chroma_frame,
-        chroma_row, whole != 0, m
+        chroma_row, whole != 0, left_chroma != 0, m
     );
 }
 
 extern "C" __global__ void p010_to_rgb(
     const Sample* luma, const Sample* chroma, Byte* out, int height, int width, int chroma_height,
     int chroma_width, Index luma_frame, Index luma_row, Index chroma_frame, Index chroma_row, int whole,
-    int by_luma, int base, int red, int green_blue, int green_red, int blue
+    int left_chroma, int by_luma, int base, int red, int green_blue, int green_red, int blue
 ) {
     const Colour m = {by_luma, base, red, green_blue, green_red, blue};
     to_rgb<Sample>(
         luma, chroma, out, height, width, chroma_height, chroma_width, luma_frame, luma_row, chroma_frame,
-        chroma_row, whole != 0, m
+        chroma_row, whole != 0, left_chroma != 0, m
     );
 }

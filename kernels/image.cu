@@ -15,6 +15,7 @@ struct Part {
     int frame, top, left, height, width, canvas_height, canvas_width;
     int tile;  // blocks before its first
 };
+static_assert(sizeof(Part) == 72, "as PART in image_cuda.py");
 
 // The source pixels that one output row or column mixes.
 struct Taps {
@@ -45,7 +46,7 @@ template <int V> __device__ inline void mix_rows(const Byte* from, Index stride,
 template <> __device__ inline void mix_rows<4>(const Byte* from, Index stride, const Taps& rows, float* sums) {
     float a = 0, b = 0, c = 0, d = 0, total = 0;
     const int count = rows.stop - rows.first;
-#pragma unroll 4
+#pragma unroll 8
     for (int k = 0; k < count; k++) {
         const unsigned word = __ldg(reinterpret_cast<const unsigned*>(from + k * stride));
         const float w = rows.weight(k);
@@ -64,7 +65,7 @@ template <> __device__ inline void mix_rows<4>(const Byte* from, Index stride, c
 template <> __device__ inline void mix_rows<1>(const Byte* from, Index stride, const Taps& rows, float* sums) {
     float a = 0, total = 0;
     const int count = rows.stop - rows.first;
-#pragma unroll 4
+#pragma unroll 8
     for (int k = 0; k < count; k++) {
         const float w = rows.weight(k);
         a += w * __ldg(from + k * stride);
@@ -111,7 +112,7 @@ template <int V, typename Write> __device__ void resample(
 ) {
     __shared__ float kept[ROWS][HELD];
     float* const sums = kept[threadIdx.y];
-    const Part part = *part_of(parts, count, blockIdx.x);
+    const Part& part = *part_of(parts, count, blockIdx.x);
     const int across = (part.canvas_width + COLUMNS - 1) / COLUMNS;
     const int tile = blockIdx.x - part.tile;
     const int row = tile / across * ROWS + threadIdx.y, left = tile % across * COLUMNS;
@@ -192,7 +193,7 @@ template <typename T> struct Planes {
         if ((int)threadIdx.x >= count) return;
         const Index plane = (Index)part.canvas_height * part.canvas_width;
         T* to = out + part.out * 3 + (Index)row * part.canvas_width + left + threadIdx.x;
-        for (int c = 0; c < 3; c++) put(to + c * plane, rgb[red == 0 ? c : 2 - c] * mul[c] + add[c]);
+        for (int c = 0; c < 3; c++) put(to + c * plane, (red == 0 ? rgb[c] : rgb[2 - c]) * mul[c] + add[c]);
     }
 };
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import emulated_gpu
 import pytest
 from hypothesis import settings
 
@@ -22,3 +24,24 @@ def shared() -> Path:
     if not (SHARED / "media").is_dir():
         pytest.skip(f"the real films are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> emulated_gpu.Builder:
+    """CUDA sources compiled for the host, each once."""
+    if emulated_gpu.compiler() is None:
+        pytest.skip("g++ is not installed")
+    return emulated_gpu.Builder(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(params=["cuda_source", pytest.param("gpu", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An emulated GPU and, in the tests that run on one, the real one: :class:`emulated_gpu.Gpu`."""
+    if request.param == "cuda_source":
+        return emulated_gpu.install(monkeypatch, request.getfixturevalue("emulated_kernels"))
+    from kernels.affinity._gpu import CupyDevice
+
+    try:
+        return emulated_gpu.Gpu(CupyDevice().xp, emulated=False)
+    except RuntimeError as error:
+        pytest.skip(str(error))

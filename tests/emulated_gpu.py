@@ -1,7 +1,7 @@
 """CUDA kernels compiled for the host: what runs them runs whole without a GPU.
 
-:class:`EmulatedDevice` runs the kernels of one source. :class:`DeviceArray` is an array that behaves as CuPy's
-where that matters: it mixes with no NumPy array, and comes to the host only where it is asked to.
+:class:`EmulatedDevice` runs the kernels of one source. :class:`DeviceArray` is an array that behaves as
+CuPy's where that matters: it mixes with no NumPy array, and comes to the host only where it is asked to.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class EmulatedDevice:
 
 
 class DeviceArray(np.ndarray):
-    """An array in the memory of an emulated GPU. As with CuPy, mixing it with NumPy's is a TypeError; beyond
-    CuPy, so is everything that would wait for the GPU without saying so (``bool``, ``int``, ``tolist``, ...)."""
+    """An array in the memory of an emulated GPU. As with CuPy, mixing it with NumPy's is a TypeError; and so,
+    stricter than CuPy, is what would wait for the GPU without saying so (``bool``, ``int``, ``tolist``, ...).
+    """
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -114,7 +115,9 @@ class DeviceArray(np.ndarray):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         keys = key if isinstance(key, tuple) else (key,)
-        self.view(np.ndarray)[tuple(_bare(k) if isinstance(k, np.ndarray) else k for k in keys)] = _bare(value)
+        self.view(np.ndarray)[tuple(_bare(k) if isinstance(k, np.ndarray) else k for k in keys)] = _bare(
+            value
+        )
 
 
 def _bare(value: Any) -> Any:
@@ -157,3 +160,58 @@ class Namespace:
         if not callable(value):
             return Namespace(value) if type(value).__name__ == "module" else value
         return lambda *a, **k: _lifted(value(*_bare(a), **{key: _bare(v) for key, v in k.items()}))
+
+
+class Gpu:
+    """What a test runs kernels on: an emulated GPU, or (``emulated`` False) the real one.
+
+    Attributes:
+        xp: the namespace of its arrays.
+        launches: names of the kernels launched so far; of an emulated one.
+    """
+
+    def __init__(self, xp: Any, emulated: bool) -> None:
+        self.xp = xp
+        self.emulated = emulated
+        self.devices: list[EmulatedDevice] = []
+
+    @property
+    def launches(self) -> list[str]:
+        return [name for device in self.devices for name in device.launches]
+
+    def host(self, array: Any) -> np.ndarray:
+        """For the test's own use: not counted."""
+        assert hasattr(array, "__cuda_array_interface__"), f"expected an array on the GPU, got {type(array)}"
+        host: np.ndarray = self.xp.asnumpy(array)
+        return host
+
+
+class Builder:
+    """Libraries for :class:`EmulatedDevice`, each source compiled once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._built: dict[Source, ctypes.CDLL] = {}
+
+    def __call__(self, source: Source) -> ctypes.CDLL:
+        if source not in self._built:
+            place = self.folder / str(len(self._built))
+            place.mkdir()
+            self._built[source] = build(place, source)
+        return self._built[source]
+
+
+def install(monkeypatch: Any, builder: Builder, *, backwards: bool = False) -> Gpu:
+    """Put an emulated GPU where :mod:`kernels.device` looks for a real one."""
+    gpu = Gpu(Namespace(), emulated=True)
+    opened: dict[Source, EmulatedDevice] = {}
+
+    def open_device(source: Source) -> EmulatedDevice:
+        if source not in opened:
+            opened[source] = EmulatedDevice(builder(source), xp=gpu.xp, backwards=backwards)
+            gpu.devices.append(opened[source])
+        return opened[source]
+
+    monkeypatch.setattr("kernels.device.open_device", open_device)
+    monkeypatch.setattr("kernels.device.namespace", lambda: gpu.xp)
+    return gpu
