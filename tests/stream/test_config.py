@@ -94,3 +94,13 @@ def test_adapt_is_short_for_its_mode(word: str, tmp_path: Path) -> None:
         assert config.adapt.mode == word
     with pytest.raises(ConfigError, match=r"adapt\.mode: input should be 'auto', 'on' or 'off'"):
         load_config(assignments=["adapt=maybe"])
+
+
+def test_every_packaged_config_is_one_and_says_what_its_name_says() -> None:
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    assert names == ["animation", "gpu"]
+    for name in names:
+        load_config(name)
+    gpu = load_config("gpu")
+    assert (gpu.device, gpu.detector.precision, gpu.adapt.mode) == ("cuda", "fp16", "off")
+    assert "#" in (CONFIGS / "gpu.yaml").read_text()
