@@ -21,7 +21,7 @@ from stream.decode.pool import FrameMemory, device_memory
 from stream.decode.pyav import Taken
 from stream.decode.scan import BLOCK, Scan
 from stream.decode.source import decoded_frames
-from stream.decode.surfaces import DevicePainter, small_of_picture
+from stream.decode.surfaces import DevicePainter
 from stream.errors import SourceError
 
 Picture = npt.NDArray[np.uint8]
@@ -119,9 +119,7 @@ class _HostFrames:
         self._painter = painter
 
     def look(self, frame: Any) -> Callable[[], Picture]:
-        small = (
-            small_of_picture(frame) if isinstance(frame, np.ndarray) else self._painter.small(frame, BLOCK)
-        )
+        small = self._painter.small(frame, BLOCK)
         return lambda: small
 
     def paint(self, frame: Any, out: Array) -> None:

@@ -23,16 +23,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from stream.batches import Segment, Video
 from stream.config import Config
 from stream.decode.pictures import matrix_of
 from stream.decode.plan import Unfit, unfit_picture
 from stream.decode.pyav import Taken, sampling_rule
-from stream.decode.surfaces import MATRICES, Surface
+from stream.decode.surfaces import Surface
 from stream.decode.timeline import Timeline, timeline_of
 from stream.errors import ConfigError
 from stream.probe import is_url
@@ -93,7 +94,7 @@ def refusal(video: Video, config: Config, way: str, *, on_device: bool) -> str |
 def dali_frames(
     segment: Segment, config: Config, *, device: int | None = None
 ) -> Generator[Taken, None, None]:
-    """The sampled frames of a segment: pictures ``(H, W, 3)`` uint8 RGB, in host memory.
+    """The sampled frames of a segment: FFmpeg's in host memory.
 
     With a ``device`` they are :class:`~stream.decode.surfaces.Surface`, in its memory.
 
@@ -158,9 +159,10 @@ class _Reader:
         width, height = video.facts["coded"]
         self.batch = max(1, min(config.batch_size, len(numbers), _BATCH_BYTES // (width * height * 3)))
         self._device = device
-        self._matrix = matrix_of(int(video.facts.get("colorspace", 2)), width, height)
+        self._colorspace = int(video.facts.get("colorspace", 2))
+        self._matrix = matrix_of(self._colorspace, width, height)
         self._full_range = bool(video.facts.get("full_range"))
-        self._to_matrix = _from_601(self._matrix)
+        self._reformatter = VideoReformatter()
         step, ranges = runs(numbers)
         path = _link(video)
         with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="celstream-") as listed:
@@ -218,8 +220,7 @@ class _Reader:
 
     def _picture(self, tensor: Any) -> Any:
         if self._device is None:
-            picture: npt.NDArray[np.uint8] = np.array(tensor)[0]  # a copy: DALI writes over its own
-            return picture if self._to_matrix is None else recolour(picture, self._to_matrix)
+            return as_coded(np.asarray(tensor)[0], self._colorspace, self._reformatter)
         import cupy
 
         # Y, Cb, Cr of every pixel, the chroma interpolated: made NV12 again, of which it came. Copies, since
@@ -240,33 +241,22 @@ def _last_line(error: BaseException) -> str:
     return (told or lines or [type(error).__name__])[0][:200]
 
 
-def _from_601(matrix: Colorspace) -> npt.NDArray[np.float32] | None:
-    """``(3, 3)`` from RGB that was made with the BT.601 matrix to RGB by the right one; None for the same.
+def as_coded(picture: npt.NDArray[np.uint8], colorspace: int, reformatter: VideoReformatter) -> av.VideoFrame:
+    """DALI's RGB as the frame that it was decoded as: 4:2:0, limited range, with the stream's own matrix.
 
-    On the CPU DALI makes RGB with BT.601 whatever the stream says.
+    On the CPU DALI makes RGB with the BT.601 matrix whatever the stream says. Going back the same way gives
+    what was decoded, but for rounding, and from there on it is a frame like those of FFmpeg.
     """
-    _, red, blue = MATRICES[matrix]
-    if (red, blue) == (0.299, 0.114):
-        return None
-
-    def to_rgb(kr: float, kb: float) -> npt.NDArray[np.float64]:
-        kg = 1 - kr - kb
-        return np.array(
-            [
-                [1, 0, 2 * (1 - kr)],
-                [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg],
-                [1, 2 * (1 - kb), 0],
-            ]
-        )
-
-    both = to_rgb(red, blue) @ np.linalg.inv(to_rgb(0.299, 0.114))
-    return both.astype(np.float32)
-
-
-def recolour(picture: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Each pixel through ``matrix``, rounded and kept in 0..255."""
-    out = picture.reshape(-1, 3).astype(np.float32) @ matrix.T
-    return np.clip(np.rint(out), 0, 255).astype(np.uint8).reshape(picture.shape)
+    frame = reformatter.reformat(
+        av.VideoFrame.from_ndarray(picture, format="rgb24"),
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG,
+        dst_colorspace=Colorspace.ITU601,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.AREA,
+    )
+    frame.colorspace, frame.color_range = colorspace, ColorRange.MPEG
+    return frame
 
 
 @lru_cache(maxsize=1)

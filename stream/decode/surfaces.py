@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace
 
-from kernels.colour import Matrix, nv12_to_rgb
+from kernels.colour import Matrix, coefficients, nv12_to_rgb
 from kernels.device import traffic
 from stream.batches import Video
 from stream.decode.device import Device, Queue
@@ -29,14 +28,17 @@ Array = Any
 Frame = Any  # av.VideoFrame, Surface, or a picture (H, W, 3) on the host
 Small = npt.NDArray[np.uint8]
 
-#: FFmpeg's name of a matrix -> the one that kernels go by, and its weights of red and blue in luma.
-MATRICES: dict[Colorspace, tuple[Matrix, float, float]] = {
-    Colorspace.ITU601: ("bt601", 0.299, 0.114),
-    Colorspace.ITU709: ("bt709", 0.2126, 0.0722),
-    Colorspace.BT2020: ("bt2020", 0.2627, 0.0593),
-    Colorspace.SMPTE240M: ("smpte240m", 0.212, 0.087),
-    Colorspace.FCC: ("fcc", 0.30, 0.11),
+#: FFmpeg's name of a matrix -> the one that kernels go by.
+MATRICES: dict[Colorspace, Matrix] = {
+    Colorspace.ITU601: "bt601",
+    Colorspace.ITU709: "bt709",
+    Colorspace.BT2020: "bt2020",
+    Colorspace.SMPTE240M: "smpte240m",
+    Colorspace.FCC: "fcc",
 }
+
+#: Decoders of codecs whose chroma lies between the columns where the stream does not say otherwise.
+CENTRED_CHROMA = ("mpeg1video", "vp8", "av1", "libdav1d", "mjpeg")
 
 #: Frames whose small versions may be on their way to the host. Raising it hides more of the way and keeps
 #: more decoded frames in memory.
@@ -76,9 +78,12 @@ class Surface:
         return cls(y, uv, matrix, is_full_range(frame))
 
 
-def area_weights(size: int, out: int) -> npt.NDArray[np.float32]:
-    """``(out, size)``: row i averages the source pixels that output pixel i covers, parts by their share."""
-    edges = np.arange(out + 1) * (size / out)
+def area_weights(size: int, out: int, shift: float = 0.0) -> npt.NDArray[np.float32]:
+    """``(out, size)``: row i averages the source pixels that output pixel i covers, parts by their share.
+
+    ``shift``: how many source pixels further on they lie.
+    """
+    edges = np.arange(out + 1) * (size / out) + shift
     pixels = np.arange(size)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = np.maximum(covered, 0)
@@ -88,55 +93,46 @@ def area_weights(size: int, out: int) -> npt.NDArray[np.float32]:
 class SmallMaker:
     """Averages NV12 or P010 planes over blocks and makes RGB of that, as ``Painter.small`` has it.
 
+    The same but where a rounding falls the other way: on the real films 0.003 to 0.02 levels off in the mean,
+    4 at most.
+
     Args:
         xp: numpy or cupy.
+        left: chroma samples lie on the left one of their two columns, and not between them.
     """
 
-    def __init__(self, xp: Any, width: int, height: int) -> None:
+    def __init__(self, xp: Any, width: int, height: int, *, left: bool = True) -> None:
         self._xp = xp
         self.width, self.height = max(1, width // BLOCK), max(1, height // BLOCK)
         half = (self.width + 1) // 2  # swscale keeps one chroma sample for two pixels across
         self._rows = xp.asarray(area_weights(height, self.height))
         self._columns = xp.asarray(area_weights(width, self.width).T.copy())
         self._chroma_rows = xp.asarray(area_weights(height // 2, self.height))
-        self._chroma_columns = xp.asarray(area_weights(width // 2, half).T.copy())
+        self._chroma_columns = xp.asarray(area_weights(width // 2, half, 0.25 if left else 0.0).T.copy())
 
     def __call__(self, surface: Surface) -> Array:
         """``(height, width, 3)`` uint8 RGB on the device."""
         xp, y, uv = self._xp, surface.y, surface.uv
         scale = np.float32(1 / 256 if y.dtype == xp.uint16 else 1)
-        luma = self._rows @ y.astype(xp.float32) @ self._columns * scale
-        chroma = [
-            (self._chroma_rows @ uv[..., i].astype(xp.float32) @ self._chroma_columns * scale - 128).repeat(
-                2, axis=1
-            )[:, : self.width]
+
+        def level(mean: Array) -> Array:
+            return xp.rint(mean * scale).astype(xp.int32)
+
+        light = level(self._rows @ y.astype(xp.float32) @ self._columns)
+        u, v = (
+            level(self._chroma_rows @ uv[..., i].astype(xp.float32) @ self._chroma_columns).repeat(2, axis=1)[
+                :, : self.width
+            ]
             for i in range(2)
-        ]
-        if surface.full_range:
-            grey, gain = luma, 1.0
-        else:
-            grey, gain = (luma - 16) * np.float32(255 / 219), 255 / 224
-        _, red, blue = MATRICES[surface.matrix]
-        u, v = chroma
-        r = grey + v * np.float32(2 * (1 - red) * gain)
-        b = grey + u * np.float32(2 * (1 - blue) * gain)
-        g = (grey - np.float32(red) * r - np.float32(blue) * b) * np.float32(1 / (1 - red - blue))
-        return xp.clip(xp.rint(xp.stack([r, g, b], axis=2)), 0, 255).astype(xp.uint8)
+        )
+        m = coefficients(MATRICES[surface.matrix], surface.full_range, 16)
 
+        def steps(chroma: Array, by: int) -> Array:
+            return (chroma * by >> 16) - (by >> 9)
 
-@lru_cache(maxsize=4)
-def _blocks(height: int, width: int) -> tuple[Array, Array]:
-    return (
-        area_weights(height, max(1, height // BLOCK)),
-        np.ascontiguousarray(area_weights(width, max(1, width // BLOCK)).T),
-    )
-
-
-def small_of_picture(picture: npt.NDArray[np.uint8]) -> Small:
-    """``(H, W, 3)`` uint8 RGB averaged over blocks."""
-    rows, columns = _blocks(*picture.shape[:2])
-    planes_ = [rows @ picture[..., i].astype(np.float32) @ columns for i in range(3)]
-    return np.rint(np.stack(planes_, axis=2)).astype(np.uint8)
+        shifts = (steps(v, m.red), steps(u, m.green_blue) + steps(v, m.green_red), steps(u, m.blue))
+        rgb = xp.stack([light + shift for shift in shifts], axis=2) * m.luma + m.base >> 16
+        return xp.clip(rgb, 0, 255).astype(xp.uint8)
 
 
 class DevicePainter:
@@ -152,6 +148,7 @@ class DevicePainter:
         self._device = device
         self._queue: Queue = device.queue()
         self._host = Painter(video, threads)
+        self._left = video.codec not in CENTRED_CHROMA
         self._small: SmallMaker | None = None
         self._answers: list[Array] = []  # pinned, used in turn
         self._answer = 0
@@ -168,12 +165,11 @@ class DevicePainter:
         """Begin the small version; calling the result waits for it. Answers are asked for in order."""
         surface = self._surface(frame)
         if surface is None:
-            small = (
-                small_of_picture(frame) if isinstance(frame, np.ndarray) else self._host.small(frame, BLOCK)
-            )
+            small = self._host.small(frame, BLOCK)
             return lambda: small
         if self._small is None:
-            self._small = SmallMaker(self._device.xp, surface.y.shape[1], surface.y.shape[0])
+            height, width = surface.y.shape
+            self._small = SmallMaker(self._device.xp, width, height, left=self._left)
             shape = (self._small.height, self._small.width, 3)
             self._answers = [self._device.pinned(shape) for _ in range(AHEAD + 2)]
         pinned = self._answers[self._answer]
@@ -197,7 +193,7 @@ class DevicePainter:
             self._upload(frame if isinstance(frame, np.ndarray) else self._host.rgb(frame), out)
             return
         with self._queue.use():
-            matrix = MATRICES[surface.matrix][0]
+            matrix = MATRICES[surface.matrix]
             nv12_to_rgb(surface.y, surface.uv, matrix=matrix, full_range=surface.full_range, out=out)
         # the decoder writes over a surface that nobody holds, and knows nothing of this queue
         self._read.append((self._queue.mark(), surface))
