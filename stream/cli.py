@@ -18,8 +18,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stream.adapt_command import adapt as adapt_command
+from stream.engines_command import engines_app
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 from stream.labels_command import labels_app
+from stream.models_command import models_app
 from stream.train_command import train_app
 
 app = typer.Typer(
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 app.add_typer(labels_app, name="labels")
 app.add_typer(train_app, name="train")
+app.add_typer(engines_app, name="engines")
+app.add_typer(models_app, name="models")
 
 Workdir = Annotated[Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]
@@ -340,22 +344,6 @@ def doctor(json_: AsJson = False) -> None:
         print(
             f"{mark}  {check.name}: {check.found}" + (f"\n         -> {check.advice}" if check.advice else "")
         )
-
-
-@app.command()
-def models(json_: AsJson = False) -> None:
-    """List the networks that come with celstream: licence, input, figures, hash."""
-    from engines.models import list_models
-
-    found = list_models()
-    if json_:
-        print(json.dumps([asdict(model) for model in found], default=str))
-        return
-    for model in found:
-        print(f"{model.name} ({model.kind}), {model.path.stat().st_size / 1e6:.1f} MB, {model.licence}")
-        print(f"  input {model.input}\n  sha256 {model.sha256}")
-        for name, value in model.figures.items():
-            print(f"  {name}: {value}")
 
 
 def _version(wanted: bool) -> None:

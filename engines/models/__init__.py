@@ -1,7 +1,8 @@
 """The networks that come with the product, and finding one by name or path.
 
 ``manifest.yaml`` names each with its sha256, licence, input and figures; a file that does not match its
-sha256 is refused. ``python -m engines.models.register --help`` adds one.
+sha256 is refused. ``python -m engines.models.register --help`` adds one. ``downloads`` are weights of others,
+which ``celstream models pull`` fetches when it is told to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from engines.runtime.base import EngineError
+from engines.runtime.cache import cache_folder
 
 Kind = Literal["detector", "embedder"]
 FOLDER = Path(__file__).parent
@@ -64,6 +66,42 @@ def _read(manifest: Path) -> dict[str, dict[str, Any]]:
     return models
 
 
+def _downloads(manifest: Path) -> dict[str, dict[str, Any]]:
+    loaded = yaml.safe_load(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
+    found = loaded.get("downloads") if isinstance(loaded, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Download:
+    """Weights that `celstream models pull` fetches, and the network that is made of them.
+
+    ``sha256`` is what its publisher says of it: all 64 digits, or the first ones. ``architecture`` is that of
+    ``python -m engines.train.densenet``.
+    """
+
+    name: str
+    kind: str
+    url: str
+    sha256: str
+    licence: str
+    architecture: str
+    input: str
+
+    @property
+    def path(self) -> Path:
+        """Where its network is once it was pulled."""
+        return cache_folder() / "models" / f"{self.name}.onnx"
+
+
+def list_downloads(manifest: Path = MANIFEST) -> list[Download]:
+    """What can be pulled, by name."""
+    try:
+        return [Download(name, **entry) for name, entry in sorted(_downloads(manifest).items())]
+    except TypeError as error:
+        raise EngineError(f"{manifest}: 'downloads': {error}; reinstall celstream") from error
+
+
 def _entry(manifest: Path, name: str, entry: Mapping[str, Any]) -> ModelFile:
     try:
         return ModelFile(
@@ -107,6 +145,12 @@ def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) 
                 " reinstall celstream, or give the path of your own file"
             )
         return model
+    pulled = next((d for d in list_downloads(manifest) if d.name == text and d.kind == kind), None)
+    if pulled is not None:
+        if not pulled.path.is_file():
+            raise EngineError(f"model {text!r} is not on this machine yet; celstream models pull {text}")
+        sha256 = file_sha256(pulled.path)
+        return ModelFile(pulled.name, kind, pulled.path, sha256, pulled.licence, pulled.input)
     path = Path(text).expanduser()
     if path.is_file():
         return ModelFile(path.stem, kind, path, file_sha256(path))
@@ -153,7 +197,11 @@ def register(
     entry = {k: v for k, v in asdict(model).items() if k not in ("name", "path")} | {"file": target.name}
     models = _read(manifest) | {name: entry}
     text = "# Written by python -m engines.models.register; sha256 is checked when a model is opened.\n"
-    text += yaml.safe_dump({"models": dict(sorted(models.items()))}, sort_keys=True, allow_unicode=True)
+    content = {"models": dict(sorted(models.items()))}
+    downloads = _downloads(manifest)
+    if downloads:
+        content["downloads"] = downloads
+    text += yaml.safe_dump(content, sort_keys=True, allow_unicode=True)
     draft = manifest.with_suffix(f".{os.getpid()}.tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(manifest)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from engines.runtime.base import DeviceError, Engine, EngineError, Fallback, MissingRuntimeError
+from engines.runtime.cache import Cache
 from engines.runtime.devices import cuda_missing
 from engines.runtime.precision import PRECISIONS, Precision, Prepared, prepare
 from engines.runtime.progress import BuildLine, OnProgress
@@ -139,7 +140,10 @@ def _opened(
             path, precision=prepared.precision if prepared is not None else "fp32", on_progress=on_progress
         )
     if engine == "torch":
-        from engines.runtime.torch import TorchEngine
+        try:
+            from engines.runtime.torch import TorchEngine
+        except ImportError as error:
+            raise MissingRuntimeError(f"torch is not installed ({error}); pip install torch") from error
 
         return TorchEngine(path, device=device, threads=threads, file=file)
     from engines.runtime.onnx import OnnxEngine
@@ -147,11 +151,39 @@ def _opened(
     return OnnxEngine(path, device=device, threads=threads, file=file)
 
 
+def open_exactly(
+    path: str | Path,
+    *,
+    engine: str,
+    device: str,
+    precision: Precision,
+    threads: int = 0,
+    on_progress: OnProgress | None = None,
+    cache: Path | None = None,
+) -> Engine:
+    """Load an ONNX file on this engine, device and precision and on no other; for comparing them.
+
+    Args:
+        cache: folder of engines and converted files in place of the user's.
+
+    Raises:
+        MissingRuntimeError, DeviceError, EngineError: as for :func:`open_engine`, for whatever is missing.
+    """
+    path = Path(path)
+    if engine == "tensorrt":
+        from engines.runtime.tensorrt import TensorRTEngine
+
+        return TensorRTEngine(path, precision=precision, on_progress=on_progress, cache=cache)
+    missing = cuda_missing() if device == "cuda" else None
+    if missing is not None:
+        raise DeviceError(f"{engine} on 'cuda': {missing}")
+    rest: Literal["fp32", "fp16"] = "fp16" if device == "cuda" else "fp32"
+    prepared = prepare(path, precision, rest=rest, cache=Cache("networks", cache))
+    return _with(_opened(path, prepared, engine, device, threads, on_progress), [], prepared)
+
+
 def _with(engine: Engine, fallbacks: list[Fallback], prepared: Prepared | None) -> Engine:
     engine.fallbacks = (*fallbacks, *engine.fallbacks)
     if prepared is not None and prepared.precision not in engine.description:
         engine.description += f", {prepared.precision}"
     return engine
-
-
-__all__ = ["ENGINES", "EngineName", "MissingRuntimeError", "open_engine"]

@@ -26,8 +26,8 @@ _OPSET = 21  # so that the rest may be float16
 def quantize(path: Path, pictures: Iterable[Mapping[str, np.ndarray]]) -> Any:
     """The network with its convolutions and matrix products in int8; the rest stays float32.
 
-    The first convolution, which sees the pixels, and the layers that boxes and scores come out of stay as they
-    are, and so does what follows those: they cost little, and their error would be the result's.
+    The first convolution, which sees the pixels, and the layers that boxes and scores come out of stay as
+    they are, and so does what follows those: they cost little, and their error would be the result's.
 
     Args:
         path: an ONNX file in float32.

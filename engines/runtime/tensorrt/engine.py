@@ -32,8 +32,8 @@ class TensorRTEngine:
     arrays out. A batch larger than its largest is run in parts. Calls from several threads take turns.
 
     Args:
-        path, precision, profiles, flavour, on_progress, say: as for :func:`get_plan`, which builds the engine
-            where there is none yet.
+        path, precision, profiles, flavour, on_progress, say, cache: as for :func:`get_plan`, which builds
+            the engine where there is none yet.
 
     Raises:
         DeviceError: there is no GPU or driver.
@@ -50,6 +50,7 @@ class TensorRTEngine:
         flavour: Flavour | None = None,
         on_progress: OnProgress | None = None,
         say: Say | None = None,
+        cache: Path | None = None,
     ) -> None:
         missing = cuda_missing()
         if missing is not None:
@@ -70,6 +71,7 @@ class TensorRTEngine:
                 anew=for_this_gpu,
                 on_progress=on_progress,
                 say=say,
+                cache=cache,
             )
 
         self.fallbacks: tuple[Fallback, ...] = ()

@@ -25,7 +25,7 @@ class TorchEngine:
 
     On a GPU the pictures have their channels last, and a shape that comes again runs as a CUDA graph; its
     precision is the file's (``file`` is the float16 version that :func:`engines.runtime.open_engine` makes).
-    CuPy arrays in give CuPy arrays out, on CuPy's current stream, and nothing waits. On a CPU it is plain torch.
+    CuPy arrays in give CuPy arrays out, on CuPy's current stream, and nothing waits. A CPU runs plain torch.
 
     It takes the operators of convolutional networks and of the tails of detectors, and says at once which
     one it lacks.
@@ -46,7 +46,7 @@ class TorchEngine:
         self.path = Path(path)
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError(
-                f"torch {torch.__version__} sees no CUDA device; install torch for CUDA (pytorch.org says how),"
+                f"torch {torch.__version__} sees no CUDA device; install torch for CUDA (see pytorch.org),"
                 " or use another engine"
             )
         if threads:
