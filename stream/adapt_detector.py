@@ -24,7 +24,6 @@ from stream.config import Config, load_config
 from stream.detector_start import DetectorStart, detector_start
 from stream.errors import ConfigError, SourceError
 from stream.files import atomic_file, plain
-from stream.names_again import NamedPlaces
 from stream.own_detector import RECORD, own_detector
 from stream.probe import describe, is_url
 from stream.progress import Progress, Quiet
@@ -337,13 +336,11 @@ def _process_again(
 
     again = config.model_copy(update={"detector": config.detector.model_copy(update={"model": str(model)})})
     with WorkFolder.open(summary.out, create=False) as folder:
-        places = NamedPlaces.of(folder)
         # a run after one that was killed goes on with this detector
         folder.write_run(folder.read_run() | {"config": again.model_dump(mode="json")})
     done = run([video.uri for video in videos], summary.out, again, progress=progress, report=False)
     summary = replace(summary, processed=not done.interrupted, clusters=done.clusters)
     with WorkFolder.open(summary.out, create=False) as folder:
-        places.give(folder)
         _note(folder, summary)
         if report:
             from stream.report import write_report

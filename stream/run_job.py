@@ -22,6 +22,7 @@ from stream.config import Config, load_config
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import is_live
+from stream.names_again import give_waiting, keep_waiting
 from stream.own_detector import continued
 from stream.pipeline import StationStats
 from stream.planning import plan_inputs
@@ -158,6 +159,8 @@ class _Run:
             segments = [segment for segment in segments if not is_live(segment)]
             marks = Marks(self.config, stations)
             todo = [s for s in segments if not self.folder.has_segment(s, marks.of(s.video))]
+            if todo:
+                keep_waiting(self.folder)
             self._streaming = Streaming(
                 self.folder, self.config, stations, marks, self.ledger, self.progress, self._stopped, trace
             )
@@ -218,6 +221,7 @@ class _Run:
         # a run that was stopped or killed may have left segments that are in no cluster
         elif not same or not is_clustered(self.folder, infos):
             self._cluster()
+            give_waiting(self.folder)
 
     def _asked_before(self) -> Any:
         """The cluster settings of the last run that came as far as clustering."""

@@ -30,7 +30,10 @@ from stream.names import (
     matched_clusters,
     name_characters,
 )
+from stream.names_again import WAITING, NamedPlaces
+from stream.progress import Quiet
 from stream.tables import ClusterTable
+from stream.tracks import iou_matrix
 from stream.workdir import WorkFolder
 
 SETTINGS: dict[str, Any] = {
@@ -201,11 +204,64 @@ def test_names_survive_more_videos(work: Path, tmp_path: Path, episode: Episode)
     assert set(cluster_names(work).values()) == {"Bunny", "Frank"}
 
 
-def test_segments_done_again_with_other_settings_carry_no_names(work: Path, episode: Episode) -> None:
+class StopAfterOne(Quiet):
+    """Stops a run when its first segment is written."""
+
+    def __init__(self) -> None:
+        self.stop = lambda: None
+
+    def begin(self, segments: int, video_seconds: float) -> None:
+        assert segments > 1
+
+    def segment_done(self, name: str, crops: int) -> None:
+        self.stop()
+
+
+def at_once(stop_by: StopAfterOne, stop: Any) -> None:
+    stop_by.stop = stop
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_segments_done_again_carry_names_by_where_they_were(
+    work: Path, episode: Episode, stopped: bool
+) -> None:
     name_characters(work, {1: "Bunny", 2: "Frank"})
-    # ids are counted anew: the same id is another crop now, and a name would land anywhere
-    run(episode.video, work, load_config(values=SETTINGS), detector={"score": 0.5}, report=False)
-    assert cluster_names(work) == {}
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        before = NamedPlaces.of(folder).seen
+    # ids are counted anew: the same id is another crop now, and a name that went by it would land anywhere
+    settings = {"detector": {"score": 0.25}, "report": False}
+    if stopped:
+        stop_by = StopAfterOne()
+        summary = run(
+            episode.video,
+            work,
+            load_config(values=SETTINGS),
+            progress=stop_by,
+            on_start=lambda stop: at_once(stop_by, stop),
+            **settings,
+        )
+        assert summary.interrupted
+        assert (work / WAITING).exists()
+    run(episode.video, work, load_config(values=SETTINGS), **settings)
+    assert not (work / WAITING).exists()
+    assert set(cluster_names(work).values()) == {"Bunny", "Frank"}
+    with WorkFolder.open(work, create=False, write=False) as folder:
+        now = NamedPlaces.of(folder).seen
+    same = wrong = 0
+    for frame, (boxes, names) in now.items():
+        for box, name in zip(boxes, names, strict=True):
+            old_boxes, old_names = before.get(frame, (np.empty((0, 4), np.float32), []))
+            overlap = iou_matrix(box[None], old_boxes)[0]
+            if name and len(overlap) and overlap.max() >= 0.5:
+                same += old_names[int(overlap.argmax())] == name
+                wrong += old_names[int(overlap.argmax())] not in (name, "")
+    assert same >= 10
+    assert wrong <= same / 10
+
+
+def test_a_torn_file_of_places_gives_no_names(work: Path) -> None:
+    (work / WAITING).write_bytes(b"PAR1 and no more")
+    assert NamedPlaces.read(work / WAITING).seen == {}
 
 
 def table(labels: list[int], segment: str = "a/0", mark: str | None = None) -> ClusterTable:
