@@ -31,7 +31,7 @@ def test_the_struct_is_the_same_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nms_is_the_reference_cuda_source(
     backwards: bool, data: st.DataObject, emulated_kernels: Builder
@@ -80,6 +80,28 @@ def test_nms_of_a_batch_at_once(limit: int | None, gpu: Any) -> None:
         assert kept[k, : kept_counts[k]].tolist() == expected.tolist()
     if limit is None:
         assert kept_counts[0] > 33  # beyond the first 32, which are suppressed among themselves
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_warps_wait_for_each_other_cuda_source(
+    backwards: bool, emulated_kernels: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever goes first: what one warp strikes off, all others see."""
+    gpu = install(monkeypatch, emulated_kernels, backwards=backwards)
+    boxes, scores, classes = crowd(3, 200, seed=1)
+    found, counts = nms_batch(*(gpu.xp.asarray(a) for a in (boxes, scores, classes)), 0.4)
+    for k in range(3):
+        expected = nms_reference(boxes[k], scores[k], classes[k], 0.4)
+        assert gpu.host(found)[k, : gpu.host(counts)[k]].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, [0, 1]), (0.49, [0])])
+def test_what_overlaps_exactly_as_much_as_allowed_is_kept(
+    threshold: float, kept: list[int], gpu: Any
+) -> None:
+    boxes = gpu.xp.asarray(np.array([[0, 0, 2, 1], [0, 0, 1, 1]], np.float32))  # IoU 0.5
+    scores = gpu.xp.asarray(np.array([0.9, 0.8], np.float32))
+    assert gpu.host(nms(boxes, scores, gpu.xp.zeros(2, np.int64), threshold)).tolist() == kept
 
 
 def test_nms_of_nothing(gpu: Any) -> None:

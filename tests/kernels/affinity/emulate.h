@@ -1,9 +1,9 @@
 // Runs CUDA kernels on the host, to test their arithmetic where there is no GPU.
 //
 // One fiber per CUDA thread, one block after the other. A fiber runs until it waits (__syncthreads, or a
-// collective of its warp), then the next one does: what a kernel does between two barriers happens in the
-// order of the threads, or in the reverse order, and a kernel without a race gives the same either way. A
-// barrier that only some threads reach ends the run.
+// collective of its warp), then the next one of its warp does, and the next warp when this one waits for the
+// block: what a kernel does between two barriers happens in the order of the threads, or in the reverse order,
+// and a kernel without a race gives the same either way. A barrier that only some threads reach ends the run.
 #pragma once
 #define EMULATED
 
@@ -166,21 +166,18 @@ static bool run_block(bool backwards) {
         makecontext(&f.context, enter, 0);
     }
     while (true) {
-        bool ran = false;
-        for (int n = 0; n < count; n++) {
-            const int t = backwards ? count - 1 - n : n;
-            if (fibers[t].state != READY) continue;
-            ran = true;
-            resume(t);
-        }
-        if (ran) {
-            for (int w = 0; w < count; w += 32) {
-                const int end = std::min(w + 32, count);
-                bool together = true;
-                for (int t = w; t < end; t++) together &= fibers[t].state == AT_WARP;
-                for (int t = w; t < end && together; t++) fibers[t].state = READY;
+        // a warp goes on alone until it waits for the block: what it needs of the others has to be behind a barrier
+        for (int w = 0; w < count; w += 32) {
+            const int first = backwards ? (count - 1 - w) / 32 * 32 : w, end = std::min(first + 32, count);
+            bool together = true;
+            while (together) {
+                for (int n = first; n < end; n++) {
+                    const int t = backwards ? end - 1 - (n - first) : n;
+                    if (fibers[t].state == READY) resume(t);
+                }
+                for (int t = first; t < end; t++) together &= fibers[t].state == AT_WARP;
+                for (int t = first; t < end && together; t++) fibers[t].state = READY;
             }
-            continue;
         }
         bool at_block = true, done = true;
         for (const Fiber& f : fibers) at_block &= f.state == AT_BLOCK, done &= f.state == DONE;
