@@ -20,8 +20,8 @@ from stream.embed import Embedder
 from stream.errors import ConfigError, SourceError
 from stream.networks import recording
 
-_WIDTH, _HEIGHT, _RATE = 640, 360, 12  # of the episode
-_STEP = 7  # frames of the episode from one that is taken to the next: another pose
+_WIDTH, _HEIGHT, _RATE = 640, 360, 2  # of the episode: few frames a second, each another picture
+_STEP = 3  # frames of the episode from one that is taken to the next: another pose, or another shot
 _CAST = 6
 
 
@@ -54,7 +54,7 @@ def rendered(count: int, seed: int = 0) -> Samples:
     crops: list[Array] = []
     margin = CropConfig().margin
     for number, (image, truth) in enumerate(render_frames(script)):
-        if number % _STEP or not truth:
+        if number % _STEP or not truth or (frames and np.array_equal(image, frames[-1])):
             continue
         frames.append(image)
         for seen in truth:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from engines.runtime.base import EngineError
 from engines.runtime.cache import Cache, Entry
-from engines.runtime.precision.graph import has_precision, import_onnx, load_model
+from engines.runtime.precision.graph import has_precision, import_onnx, load_model, read_model
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -132,7 +132,7 @@ def _int8_key(sha256: str) -> dict[str, Any]:
 
 
 def _own_precision(path: Path) -> Precision:
-    found: Precision = has_precision(load_model(path))  # type: ignore[assignment]
+    found: Precision = has_precision(read_model(path))  # type: ignore[assignment]
     return found
 
 

@@ -34,8 +34,8 @@ def import_onnx() -> Any:
     return onnx
 
 
-def load_model(path: Path) -> Any:
-    """A model with its functions inlined, every node named, and the types of its values inferred.
+def read_model(path: Path) -> Any:
+    """A model as it is in its file.
 
     Raises:
         MissingRuntimeError: onnx is not installed.
@@ -52,6 +52,17 @@ def load_model(path: Path) -> Any:
         ) from error
     if not model.graph.node or not model.graph.output:
         raise EngineError(f"{path}: expected an ONNX file, found one without nodes or outputs")
+    return model
+
+
+def load_model(path: Path) -> Any:
+    """A model with its functions inlined, every node named, and the types of its values inferred.
+
+    Raises:
+        MissingRuntimeError: onnx is not installed.
+        EngineError: the file is missing or no ONNX model.
+    """
+    onnx, model = import_onnx(), read_model(path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     seen: set[str] = set()
