@@ -9,6 +9,8 @@ import numpy as np
 
 from engines.runtime import Fallback
 from kernels.boxes import nms, unletterbox
+from kernels.boxes_cuda import find
+from kernels.device import on_device, to_host
 from kernels.image import Letterbox, fit_letterbox, letterbox
 from stream.batches import Array, Detections, FrameBatch
 from stream.config import DetectorConfig
@@ -29,6 +31,9 @@ _PIXELS_PER_CALL = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 class Detector:
     """The station that finds characters with a network.
+
+    Frames on a GPU stay there: they are letterboxed, the network runs on them, and what it puts out is read
+    and suppressed there. Only the boxes kept come to the host; the station returns when they have.
 
     Attributes:
         name: 'detect'.
@@ -65,7 +70,8 @@ class Detector:
         self.score = config.score if config.score is not None else self._recommended_score()
         height, width = self.canvas(*self._trained)
         trial = np.zeros((1, 3, height, width), np.float32)
-        self._head: Head = recognize(self._network, self._network.run(trial), height, width)
+        outputs = {k: to_host(v, "trial") for k, v in self._network.run(trial).items()}
+        self._head: Head = recognize(self._network, outputs, height, width)
         self.class_names = self._head.class_names
         self._kept = self._find_kept()
 
@@ -203,20 +209,43 @@ class Detector:
 
     def _detect(self, images: Array, place: Letterbox) -> list[Found]:
         head = self._head
-        canvas = letterbox(images, place, mul=head.mul, add=head.add, bgr=head.bgr)
-        outputs = self._network.run(canvas)
+        dtype = self._network.dtype_for(images)
+        canvas = letterbox(images, place, mul=head.mul, add=head.add, bgr=head.bgr, dtype=dtype)
+        outputs = self._network.run(self._network.placed(canvas))
+        if head.layout is not None and on_device(outputs[head.key]):
+            return self._checked(self._find(outputs, place), len(images))
+        outputs = {name: to_host(value, "network output") for name, value in outputs.items()}
         for name, value in outputs.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise ModelError(
-                    f"{self._network.file.path}: output {name!r} has numbers that are not finite;"
-                    " export the network in float32"
-                )
+                raise self._not_finite(f"output {name!r} has")
         read = head.read(outputs, place.height, place.width, self.score)
-        if len(read) != len(images):
+        return [self._finish(found, place) for found in self._checked(read, len(images))]
+
+    def _find(self, outputs: dict[str, Array], place: Letterbox) -> list[Found]:
+        """What the GPU reads in outputs that lie there."""
+        head = self._head
+        assert head.layout is not None
+        kept = find(
+            outputs[head.key], head.layout, place,
+            score=self.score, wanted=self._kept, threshold=self.config.iou if head.needs_nms else None,
+            limit=self.config.max_per_frame,
+            checked=tuple(value for value in outputs.values() if value.dtype.kind == "f"),
+        )  # fmt: skip
+        if kept is None:
+            raise self._not_finite("its outputs have")
+        return [Found(one.boxes, np.minimum(one.scores, np.float32(1)), one.classes) for one in kept]
+
+    def _checked(self, found: list[Found], count: int) -> list[Found]:
+        if len(found) != count:
             raise ModelError(
-                f"{self._network.file.path}: expected outputs for {len(images)} images, found {len(read)}"
+                f"{self._network.file.path}: expected outputs for {count} images, found {len(found)}"
             )
-        return [self._finish(found, place) for found in read]
+        return found
+
+    def _not_finite(self, which: str) -> ModelError:
+        return ModelError(
+            f"{self._network.file.path}: {which} numbers that are not finite; export the network in float32"
+        )
 
     def _finish(self, found: Found, place: Letterbox) -> Found:
         """Classes wanted, in the frame's pixels, suppressed, best first."""

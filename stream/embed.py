@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from engines.runtime import Fallback
-from kernels.image import normalize, resize
+from kernels.device import namespace_of, on_device, to_host
+from kernels.image import normalize, resize, resize_boxes
 from stream.batches import Array, CropBatch
 from stream.config import EmbedderConfig
 from stream.errors import ModelError
@@ -24,6 +25,9 @@ class Embedder:
     Any network (N, 3, H, W) -> (N, D) or (N, D, 1, 1), or 'gist', which is computed. Its input is RGB in 0..1
     less ``mean``, over ``std`` (metadata of the file, ImageNet's where it has none). With ``mirror`` the
     embedding of the mirrored crop is added; the sum is L2-normalized.
+
+    Crops on a GPU stay there, and so do the embeddings until they are done; then they come to the host in one
+    copy, and the station returns.
 
     Attributes:
         name: 'embed'.
@@ -57,7 +61,8 @@ class Embedder:
         self._width = self._network.width or width
         self.input_size = max(self._height, self._width)
         self._mul, self._add = self._network.scaling(IMAGENET_MEAN, IMAGENET_STD)
-        outputs = self._network.run(np.zeros((1, 3, self._height, self._width), np.float32))
+        trial = np.zeros((1, 3, self._height, self._width), np.float32)
+        outputs = {k: to_host(v, "trial") for k, v in self._network.run(trial).items()}
         fitting = [
             (name, value.shape[1])
             for name, value in outputs.items()
@@ -106,7 +111,7 @@ class Embedder:
         return dataclasses.replace(batch, embeddings=self.vectors(batch.images))
 
     def vectors(self, squares: Array) -> Array:
-        """Square crops (M, S, S, 3) uint8 of side ``input_size`` -> (M, D) float32 of length 1.
+        """Square crops (M, S, S, 3) uint8 of side ``input_size`` -> (M, D) float32 of length 1, on the host.
 
         Raises:
             ModelError: as for calling it.
@@ -114,34 +119,48 @@ class Embedder:
         side = squares.shape[1]
         if len(squares) and side != self.input_size:
             raise ValueError(f"Embedder: expected crops of side {self.input_size}, got {side}")
-        total = np.empty((len(squares), self.dim), np.float32)
+        parts: list[Array] = []
+        embeddings: Array | None = None
         step = self._network.batch or self.config.batch_size
         for start in range(0, len(squares), step):
             images = self._fitted(squares[start : start + step])
             vectors = self._embed(images, mirror=False)
             if self.config.mirror:
                 vectors = vectors + self._embed(images, mirror=True)
-            total[start : start + step] = vectors
+            parts.append(vectors)
+        total = namespace_of(parts[0]).concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+        if on_device(total):  # a number that is not finite makes the embedding so, which shows as well
+            embeddings = total = to_host(_of_length_one(total), "embeddings")
         if not np.isfinite(total).all():
             raise ModelError(
                 f"{self._network.file.path}: output {self._output!r} has numbers that are not finite;"
                 " export the network in float32"
             )
-        length = np.linalg.norm(total.astype(np.float64), axis=1, keepdims=True)
-        embeddings: Array = (total / np.maximum(length, 1e-12)).astype(np.float32)
-        return embeddings
+        return embeddings if embeddings is not None else _of_length_one(total)
 
     def _fitted(self, images: Array) -> Array:
         """Square crops in the network's shape, where that is no square."""
         if images.shape[1:3] == (self._height, self._width):
             return images
         whole = (0.0, 0.0, float(images.shape[2]), float(images.shape[1]))
+        if on_device(images):
+            n, height, width = len(images), self._height, self._width
+            sizes = np.array([(height, width)] * n)
+            return resize_boxes(images, range(n), [whole] * n, sizes).reshape(n, height, width, 3)
         return np.stack([resize(image, whole, self._height, self._width) for image in images])
 
     def _embed(self, images: Array, *, mirror: bool) -> Array:
-        inputs = normalize(images, mul=self._mul, add=self._add, mirror=mirror)
-        return self._network.run(inputs)[self._output].reshape(len(images), -1)
+        dtype = self._network.dtype_for(images)
+        inputs = normalize(images, mul=self._mul, add=self._add, mirror=mirror, dtype=dtype)
+        return self._network.run(self._network.placed(inputs))[self._output].reshape(len(images), -1)
 
     def close(self) -> None:
         """Free the network."""
         self._network.close()
+
+
+def _of_length_one(total: Array) -> Array:
+    """(M, D) float32, on the host or a GPU."""
+    xp = namespace_of(total)
+    length = xp.linalg.norm(total.astype(np.float64), axis=1, keepdims=True)
+    return (total / xp.maximum(length, 1e-12)).astype(np.float32)

@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 
 from kernels.boxes import xywh_to_xyxy
+from kernels.boxes_cuda import Layout
 from stream.batches import Array
 from stream.errors import ModelError
 from stream.networks import Network
@@ -53,7 +54,9 @@ class Found:
 class Head:
     """How to feed a detector and to read it.
 
-    ``read(outputs, height, width, score)`` gives a :class:`Found` per image, scores of at least ``score``.
+    ``read(outputs, height, width, score)`` gives a :class:`Found` per image, scores of at least ``score``. It
+    reads arrays on the host; ``layout`` says how :func:`kernels.boxes_cuda.find` reads the output ``key``
+    where it lies on a GPU. Without it the outputs, which are few boxes then, are brought to the host.
     """
 
     format: str
@@ -65,6 +68,8 @@ class Head:
     centred: bool = True
     needs_nms: bool = True
     one_by_one: bool = False
+    key: str = ""
+    layout: Layout | None = None
 
 
 def recognize(network: Network, outputs: dict[str, Array], height: int, width: int) -> Head:
@@ -141,23 +146,32 @@ def _dense_head(
     _, rows, columns = value.shape
     strides = _strides(rows, height, width)
     if columns == 6 and rows <= 1000 and (strides is None or len(strides) < 3):
-        return Head("end to end", names, partial(_read_finished, key), mul, add, needs_nms=False)
+        return Head(
+            "end to end", names, partial(_read_finished, key), mul, add,
+            needs_nms=False, key=key, layout=Layout("finished"),
+        )  # fmt: skip
     if columns >= 6 and strides is not None and len(names) in (0, columns - 5):
         # YOLOX was trained on 0..255, unless mean and std are told
         mul, add = (mul, add) if scaled else (np.ones(3, np.float32), np.zeros(3, np.float32))
         grid = None if _is_decoded(value[0], strides, height, width) else strides
         read = partial(_read_rows, key, grid)
         class_names = _numbered(names, columns - 5)
-        return Head("YOLOX", class_names, read, mul, add, bgr=True, centred=False)
+        layout = Layout("rows", columns - 5, grid or ())
+        return Head(
+            "YOLOX", class_names, read, mul, add, bgr=True, centred=False, key=key, layout=layout
+        )  # fmt: skip
     if columns >= 6 and rows % 3 == 0 and _strides(rows // 3, height, width) is not None:
         classes = len(names) or columns - 5
         if 1 <= classes <= columns - 5:
             read = partial(_read_rows, key, None, classes=classes)
-            return Head("YOLOv5", _numbered(names, classes), read, mul, add)
+            layout = Layout("rows", classes)
+            return Head("YOLOv5", _numbered(names, classes), read, mul, add, key=key, layout=layout)
     if rows >= 5 and _strides(columns, height, width) is not None:
         classes = len(names) or rows - 4
         if 1 <= classes <= rows - 4:
-            return Head("YOLOv8", _numbered(names, classes), partial(_read_columns, key, classes), mul, add)
+            read = partial(_read_columns, key, classes)
+            layout = Layout("columns", classes)
+            return Head("YOLOv8", _numbered(names, classes), read, mul, add, key=key, layout=layout)
     return None
 
 

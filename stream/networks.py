@@ -6,6 +6,7 @@ import ast
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from engines.classical import gist
 from engines.models import Kind, ModelFile, resolve
 from engines.runtime import DeviceError, Engine, EngineError, MissingRuntimeError, open_engine
+from kernels.device import on_device, to_device, to_host
 from stream.batches import Array
 from stream.errors import CelstreamError, ConfigError, DependencyError, ModelError
 
@@ -87,6 +89,7 @@ class Network:
                 )
         except EngineError as error:
             raise translated(error) from error
+        self._takes_device_arrays = find_spec("cupy") is not None  # without it engines take the host's
         inputs = self.engine.inputs
         shape = inputs[0].shape if len(inputs) == 1 else ()
         self._stacked = len(shape) == 4
@@ -106,6 +109,16 @@ class Network:
     def metadata(self) -> Mapping[str, str]:
         """The ONNX file's own key/value pairs."""
         return self.engine.metadata
+
+    def dtype_for(self, images: Array) -> str:
+        """In which type to prepare input from ``images``: on a GPU the network's own, else float32."""
+        return self.engine.inputs[0].dtype if on_device(images) else "float32"
+
+    def placed(self, images: Array) -> Array:
+        """Input where the network runs: as it is, or copied there once."""
+        if self.engine.device == "cpu":
+            return to_host(images, "network input")
+        return to_device(images) if self._takes_device_arrays else images
 
     def run(self, images: Array) -> dict[str, Array]:
         """Run on (n, 3, H, W) float32 (or the input's own dtype), ``n`` at most the fixed batch; outputs are
