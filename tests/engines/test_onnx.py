@@ -98,6 +98,40 @@ def test_without_a_gpu_auto_falls_back_and_cuda_is_an_error(mean_net: Path) -> N
         open_engine(mean_net, device="cuda")
 
 
+@pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")
+def test_a_named_engine_that_cannot_be_had_is_said_and_replaced(mean_net: Path) -> None:
+    engine = open_engine(mean_net, engine="tensorrt")
+    assert engine.description.startswith("ONNX Runtime ")
+    assert [(f.wanted, f.used) for f in engine.fallbacks] == [("cuda", "cpu"), ("tensorrt", "onnx")]
+    assert all("NVIDIA driver" in f.reason for f in engine.fallbacks)
+    with pytest.raises(DeviceError, match=r"device 'cuda': .*NVIDIA driver"):
+        open_engine(mean_net, engine="tensorrt", device="cuda")
+    with pytest.raises(EngineError, match="TensorRT runs on a GPU only"):
+        open_engine(mean_net, engine="tensorrt", device="cpu")
+
+
+def test_precision_is_what_was_asked_for(
+    mean_net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CELSTREAM_CACHE", str(tmp_path))
+    whole = open_engine(mean_net, device="cpu", precision="auto")
+    half = open_engine(mean_net, device="cpu", precision="fp16")
+    assert (whole.inputs[0].dtype, half.inputs[0].dtype) == ("float32", "float16")
+    assert half.description.endswith(", fp16")
+    assert "fp" not in whole.description
+    images = np.random.default_rng(0).random((2, 3, 8, 10), np.float32)
+    gap = np.abs(half.run(images=images)["output0"] - whole.run(images=images)["output0"])
+    assert 0 < gap.max() < 1e-3
+    with pytest.raises(EngineError, match=r"mean\.onnx: int8 needs a calibration"):
+        open_engine(mean_net, device="cpu", precision="int8")
+
+
+@pytest.mark.parametrize(("name", "value"), [("engine", "openvino"), ("precision", "fp8")])
+def test_unknown_choices(mean_net: Path, name: str, value: str) -> None:
+    with pytest.raises(EngineError, match=rf"{name} '{value}': expected 'auto', "):
+        open_engine(mean_net, **{name: value})
+
+
 def test_cores() -> None:
     assert cpu_cores() >= 1
 

@@ -26,6 +26,7 @@ ON_HOST: dict[str, tuple[int, ...]] = {
     "Squeeze": (1,),
     "Split": (1,),
     "Tile": (1,),
+    "CumSum": (1,),
     "Pad": (1,),
     "ReduceMean": (1,),
     "ReduceSum": (1,),
@@ -346,6 +347,14 @@ def _reduced(function: Callable[..., Tensor]) -> Op:
 OPS["ReduceMean"], OPS["ReduceSum"] = _reduced(torch.mean), _reduced(torch.sum)
 OPS["ReduceMax"], OPS["ReduceMin"] = _reduced(torch.amax), _reduced(torch.amin)
 OPS["ReduceL2"] = _reduced(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep))
+
+
+@_op("CumSum")
+def _cumsum(a: Attributes, x: Tensor, axis: Tensor) -> Tensor:
+    along = _ints(axis)[0]
+    x = x.flip(along) if a.get("reverse", 0) else x
+    out = x.cumsum(along) - (x if a.get("exclusive", 0) else 0)
+    return out.flip(along) if a.get("reverse", 0) else out
 
 
 @_op("Gemm")
