@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernels.device import traffic
 from stream.adapt import needs_torch
 from stream.adapt_step import adapt_step
 from stream.batches import Segment
@@ -136,6 +137,7 @@ class _Run:
 
     def do(self, inputs: Sequence[str], *, report: bool) -> Summary:
         self.folder.clean()
+        traffic.reset()
         self.config = continued(self.folder, self.config, self.ledger.note)
         stations = Stations(self.config)
         trace = Trace(ranges=stations.device == "cuda") if self.config.trace else None
@@ -187,6 +189,8 @@ class _Run:
             clusters_asked=asked,
             interrupted=self._stopped.is_set(),
         )
+        if crossed := traffic.read():  # a run on a GPU
+            self.folder.write_run(self.folder.read_run() | {"copied_to_host_bytes": crossed})
         if report and grouped and summary.segments:
             from stream.report import write_report
 

@@ -432,3 +432,24 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(episode: Episo
         assert not [p for p in disk.rglob("*") if p.is_file() and "tmp" in p.name]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_what_crossed_to_the_host_is_recorded_run_by_run(episode: Episode, tmp_path: Path) -> None:
+    from kernels.device import traffic
+    from stream import detect
+
+    real = detect.Detector.__call__
+
+    def counted(self: detect.Detector, batch: FrameBatch) -> Any:
+        traffic.add("boxes", 16)  # as on a GPU, of which there is none in the ordinary tests
+        return real(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detect.Detector, "__call__", counted)
+        for name in ("one", "two"):
+            run(episode.video, tmp_path / name, load_config(values=SETTINGS), report=False)
+    records = [yaml.safe_load((tmp_path / name / "run.yaml").read_text()) for name in ("one", "two")]
+    assert records[0]["copied_to_host_bytes"] == records[1]["copied_to_host_bytes"]
+    assert records[0]["copied_to_host_bytes"]["boxes"] >= 16
+    run(episode.video, tmp_path / "three", load_config(values=SETTINGS), report=False)
+    assert "copied_to_host_bytes" not in yaml.safe_load((tmp_path / "three" / "run.yaml").read_text())
