@@ -17,6 +17,7 @@ from engines.nets.densenet import densenet161
 from engines.runtime import DeviceError, EngineError, MissingRuntimeError, TensorSpec
 from engines.runtime.cache import Cache
 from engines.runtime.devices import Gpu, cuda_missing
+from engines.runtime.onnxfile import describe
 from engines.runtime.precision import PRECISIONS, Precision, calibrate
 from engines.runtime.progress import BuildLine, BuildState
 from engines.runtime.tensorrt import (
@@ -28,6 +29,8 @@ from engines.runtime.tensorrt import (
     get_plan,
 )
 from engines.runtime.tensorrt.plans import ANY_GPU
+from engines.train.untrained import NETWORKS
+from engines.train.untrained import main as untrained
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux on x86-64 only")
 
@@ -76,6 +79,24 @@ def test_builds(networks: dict[str, Path], cache: Path, name: str, precision: Pr
     assert shares == sorted(shares)
     assert states[-1].done
     assert all(0 <= share <= 1 for share in shares)
+
+
+def test_a_detector_at_640(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = export(NETWORKS["yolo-640"].make(), tmp_path / "yolo.onnx", size=(640, 640))
+    plan = get_plan(path, "fp16", cache=tmp_path)
+    assert plan.profiles == (Profile((1, 20, 20), (640,) * 3, (640,) * 3),)
+    assert plan.path.stat().st_size > 20_000_000
+
+
+@pytest.mark.slow
+def test_untrained_networks_say_that_they_are(tmp_path: Path) -> None:
+    for name, side in (("yolo-640", 640), ("densenet161", 224)):
+        path = tmp_path / f"{name}.onnx"
+        assert untrained(["--net", name, "--out", str(path)]) == 0
+        found = describe(path)
+        assert found.inputs[0].shape == (None, 3, side, side)
+        assert "random weights" in found.metadata["description"]
 
 
 def test_a_larger_profile_makes_another_plan(networks: dict[str, Path], cache: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from engines.models import resolve
 from engines.runtime import EngineError
 from engines.runtime.cache import Cache, cache_folder, locked
-from engines.runtime.precision import calibrate
+from engines.runtime.precision import calibrate, prepare
 from engines.runtime.tensorrt import PlanError, get_plan, stale
 from engines.runtime.tensorrt.build import Messages
 from engines.runtime.tensorrt.plans import load_plan
@@ -94,9 +94,11 @@ def test_a_changed_network_or_precision_is_another_engine(tmp_path: Path) -> Non
     noise = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
     calibrate(path, [{"images": noise}], "noise", cache=Cache("networks", tmp_path))
     int8 = get_plan(path, "int8", cache=tmp_path)
+    assert len({first.path, half.path, int8.path}) == 3
+    before = prepare(path, "int8", rest="fp16", cache=Cache("networks", tmp_path))
     calibrate(path, [{"images": noise * 0.5}], "darker noise", cache=Cache("networks", tmp_path))
-    again = get_plan(path, "int8", cache=tmp_path)
-    assert len({first.path, half.path, int8.path, again.path}) == 4
+    after = prepare(path, "int8", rest="fp16", cache=Cache("networks", tmp_path))
+    assert before.recipe != after.recipe  # which is in the engine's key
     assert stale(first.about) == ""
     model = onnx.load(path)
     model.metadata_props[0].value += " "
