@@ -105,10 +105,16 @@ class Embedder:
     def __call__(self, batch: CropBatch) -> CropBatch:
         """The batch with ``embeddings``, (M, D) float32 of length 1.
 
+        Crops on a GPU are let go: batches are kept until their segment is written, and nobody looks at their
+        pixels any more. ``images`` is (M, 0, 0, 3) then.
+
         Raises:
             ModelError: the network fails, or puts out numbers that are not finite.
         """
-        return dataclasses.replace(batch, embeddings=self.vectors(batch.images))
+        images = batch.images
+        if on_device(images):
+            images = np.empty((len(batch), 0, 0, 3), np.uint8)
+        return dataclasses.replace(batch, images=images, embeddings=self.vectors(batch.images))
 
     def vectors(self, squares: Array) -> Array:
         """Square crops (M, S, S, 3) uint8 of side ``input_size`` -> (M, D) float32 of length 1, on the host.

@@ -101,6 +101,8 @@ class DeviceArray(np.ndarray):
         return outs[0] if outs else _lifted(result)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        if function in (np.zeros, np.empty):  # by their argument `like`
+            return _lifted(function(*arguments, **{k: v for k, v in options.items() if k != "like"}))
         raise TypeError(f"numpy.{function.__name__} was called with an array on the GPU")
 
     def _waits(self, *_: Any) -> Any:

@@ -193,8 +193,10 @@ class DevicePainter:
             self._upload(frame if isinstance(frame, np.ndarray) else self._host.rgb(frame), out)
             return
         with self._queue.use():
-            matrix = MATRICES[surface.matrix]
-            nv12_to_rgb(surface.y, surface.uv, matrix=matrix, full_range=surface.full_range, out=out)
+            nv12_to_rgb(
+                surface.y, surface.uv, matrix=MATRICES[surface.matrix], full_range=surface.full_range,
+                left_chroma=self._left, out=out,
+            )  # fmt: skip
         # the decoder writes over a surface that nobody holds, and knows nothing of this queue
         self._read.append((self._queue.mark(), surface))
         while len(self._read) > AHEAD:

@@ -13,54 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 from emulated_gpu import EmulatedDevice, build, compiler
+from nvrtc import compile_source
 from sklearn.datasets import make_blobs, make_moons
 
 from kernels.affinity import AffinityResult, Messages, affinity_propagation
 from kernels.affinity import cuda as cuda_module
 from kernels.affinity._device import Matrix
-from kernels.affinity._gpu import plan, source
+from kernels.affinity._gpu import SOURCE, plan, source
 from kernels.affinity.contract import check_problem
 from kernels.affinity.cuda import Solver
 from kernels.affinity.watch import Watch, plausible, premature
 
 
-def nvrtc() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("nvidia")
-    places = list(spec.submodule_search_locations or []) if spec else []
-    found = sorted(path for place in places for path in Path(place).glob("*/lib/libnvrtc.so.*"))
-    if not found:
-        pytest.skip("nvrtc is not installed: pip install nvidia-cuda-nvrtc")
-    return ctypes.CDLL(str(found[-1]))
-
-
-def compile_cuda(source: str, architecture: int) -> tuple[int, str]:
-    """nvrtc's exit status (0: compiled, down to machine code) and log."""
-    library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-    assert not library.nvrtcCreateProgram(
-        ctypes.byref(program), source.encode(), b"affinity.cu", 0, None, None
-    )
-    options = [b"-std=c++17", f"-arch=sm_{architecture}".encode()]
-    status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetProgramLog(program, log)
-    cubin = ctypes.c_size_t()
-    if status == 0:
-        assert not library.nvrtcGetCUBINSize(program, ctypes.byref(cubin))
-        assert cubin.value > 10_000
-    library.nvrtcDestroyProgram(ctypes.byref(program))
-    return status, log.value.decode()
-
-
 @pytest.mark.parametrize("architecture", [80, 90, 120])
-def test_compiles(architecture: int) -> None:
-    status, log = compile_cuda(source(), architecture)
+def test_nvrtc_compiles(architecture: int) -> None:
+    status, log, machine = compile_source(SOURCE, architecture)
     assert status == 0, log
     assert "warning" not in log
+    assert len(machine) > 10_000
 
 
-def test_the_compiler_is_a_real_one() -> None:
-    status, log = compile_cuda(source().replace("top.first", "top.frist", 1), 90)
+def test_nvrtc_finds_what_is_wrong() -> None:
+    status, log, _ = compile_source(SOURCE, 90, source().replace("top.first", "top.frist", 1))
     assert status != 0
     assert "frist" in log
 
