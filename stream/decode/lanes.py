@@ -124,6 +124,7 @@ class Lanes:
             while not task.ready:
                 if task.ended or self._closed:
                     return None
+                self.memory.pool.want(task.turn.number)
                 self._changed.wait()
             return task.ready.popleft()
 

@@ -6,7 +6,8 @@ ahead of what follows it when the pool is full.
 
 Several segments are decoded at once and used one after the other (:mod:`stream.decode.lanes`). Batches of a
 segment whose turn has not come may not take the last room: the segment in turn would wait for them, and they
-for it.
+for it. Whoever uses batches may also keep some while it waits for the next one, which then is given in any
+case: what is beyond the budget then is what the user keeps, and his own queues bound that.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Cancelled(Exception):
 
 @dataclass
 class Turn:
-    """A segment's place in the order of use. ``number`` -1 is always in turn."""
+    """A segment's place in the order of use. Of number -1 every batch is waited for when it is leased."""
 
     number: int = -1
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -50,8 +51,8 @@ class FramePool:
 
     Args:
         device: where it is.
-        budget: bytes at most. Raising it lets decoding run further ahead. A batch of the segment in turn is
-            granted beyond it where it would wait for nothing: where one batch alone is larger.
+        budget: bytes at most, but for a batch that somebody is waiting for. Raising it lets decoding run
+            further ahead.
 
     Attributes:
         allocations: buffers allocated so far; stands still in the steady state.
@@ -67,6 +68,7 @@ class FramePool:
         self.allocated = 0
         self.peak = 0
         self._turn = -1
+        self._wanted = -1
         self._changed = threading.Condition(threading.RLock())
         self._free: list[Array] = []
         self._returned: deque[tuple[Array, Turn]] = deque()
@@ -83,6 +85,12 @@ class FramePool:
         """The segment with this number is in turn."""
         with self._changed:
             self._turn = max(self._turn, number)
+            self._changed.notify_all()
+
+    def want(self, number: int) -> None:
+        """Somebody is waiting for the next batch of the segment with this number, and can do nothing else."""
+        with self._changed:
+            self._wanted = number
             self._changed.notify_all()
 
     def lease(self, shape: tuple[int, ...], turn: Turn) -> Array:
@@ -104,21 +112,21 @@ class FramePool:
     def _take(self, size: int, turn: Turn) -> Array | None:
         self._collect()
         out = sum(self._leased.values())
-        first = turn.number <= self._turn
         # one batch for the segment in turn, and one that is being used, stay free of those that come later
-        room = self.budget if first else self.budget - 2 * size
-        draining = any(bytes_ for number, bytes_ in self._leased.items() if number <= self._turn)
-        alone = first and not draining
-        if out + size > room and not alone:
+        room = self.budget if turn.number <= self._turn else self.budget - 2 * size
+        wanted = turn.number in (-1, self._wanted)
+        if out + size > room and not wanted:
             return None
         buffer = self._fitting(size)
         if buffer is None:
-            if not self._make_room(size) and not alone:
+            if not self._make_room(size) and not wanted:
                 return None
             buffer = self.device.buffer(size)
             self.allocations += 1
             self.allocated += size
             self.peak = max(self.peak, self.allocated)
+        if turn.number == self._wanted:
+            self._wanted = -1  # one batch for each time of asking
         self._leased[turn.number] = self._leased.get(turn.number, 0) + buffer.size
         return buffer
 

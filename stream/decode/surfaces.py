@@ -169,7 +169,8 @@ class DevicePainter:
             return lambda: small
         if self._small is None:
             height, width = surface.y.shape
-            self._small = SmallMaker(self._device.xp, width, height, left=self._left)
+            with self._queue.use():
+                self._small = SmallMaker(self._device.xp, width, height, left=self._left)
             shape = (self._small.height, self._small.width, 3)
             self._answers = [self._device.pinned(shape) for _ in range(AHEAD + 2)]
         pinned = self._answers[self._answer]

@@ -22,8 +22,9 @@ from stream.sources import plan_segments
 pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install nvidia-dali-cuda130==2.0.0")
 
 #: Mean absolute difference (0..255) of any picture. DALI makes RGB with rounding, FFmpeg by cutting off, and
-#: the way back to what was decoded rounds once more: 0.05 to 0.22 on the real films.
-SAME = 0.6
+#: the way back to what was decoded rounds once more; colours beyond RGB's are lost on it. On the real films
+#: the worst picture is 0.11 to 0.97 off.
+SAME = 1.2
 
 X264 = {"preset": "veryfast", "crf": "20"}
 X265 = {"preset": "ultrafast"}
@@ -125,11 +126,10 @@ def test_dali_giving_another_time_is_noticed_and_pyav_goes_on(tmp_path: Path) ->
     write_film(path, 96, pts=range(0, 1152, 12), **base)  # type: ignore[arg-type]
     config = config_of(interval=1.0, decode={"decoder": "dali"})
     (segment,) = plan_segments(video, 1e6, 1.0)
-    given = []
+    frames = dali.dali_frames(segment, config)
+    assert next(frames).time == 0
     with pytest.raises(Unfit, match=r"DALI gives frame 24 at 1\.200 s in place of frame 24 at 1\.000 s"):
-        for taken in dali.dali_frames(segment, config):
-            given.append(taken.time)  # noqa: PERF402 (what came before the error counts)
-    assert given == [0.0]
+        next(frames)
     got = by_dali(video, 1.0)
     assert [number_of(p) for p in got.pictures] == [0, 20, 40, 60, 80]
     (note,) = got.notes
@@ -149,7 +149,9 @@ def test_dali_failing_is_told_and_pyav_goes_on(tmp_path: Path) -> None:
 def test_dali_missing_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     video = open_one(write_film(tmp_path / "a.mp4", 24, options=X264))
     monkeypatch.setattr(dali, "_missing", lambda: f"DALI is not installed; pip install {dali.PACKAGE}")
-    with pytest.raises(ConfigError, match="decode.decoder dali: .*pip install nvidia-dali-cuda130==2.0.0"):
+    with pytest.raises(
+        ConfigError, match=r"decode\.decoder dali: .*pip install nvidia-dali-cuda130==2\.0\.0"
+    ):
         plan_decode(video, config_of(decode={"decoder": "dali"}))
 
 

@@ -1,4 +1,4 @@
-"""Frames as the GPU's decoder puts them out become the batches that the CPU makes: NumPy stands in for CuPy."""
+"""Frames as the GPU's decoder has them become the batches that the CPU makes: NumPy stands in for CuPy."""
 
 from __future__ import annotations
 
