@@ -34,6 +34,7 @@ from engines.models import resolve
 from engines.train import figures
 from engines.train.adapt import Adapted, adapt, embed_crops, planned_steps
 from engines.train.adapt_signal import Judge, Signal
+from kernels.boxes import iou
 from stream import load_config, run
 from stream.adapt import SURE
 from stream.batches import Array
@@ -44,7 +45,6 @@ from stream.config import ClusterConfig
 from stream.labels import Labels
 from stream.show_crops import different, distinct, squares
 from stream.summary import peak_rss_bytes
-from stream.tracks import iou_matrix
 from stream.workdir import WorkFolder
 
 # (seed, characters, seconds, seconds between frames, clusters to measure at); fresh seeds
@@ -144,7 +144,7 @@ def _names(crops: Crops, csv: Path) -> Array:
     found = []
     for source, time_s, box in zip(crops.source, crops.times, crops.boxes, strict=True):
         near = [b for b in labels[Path(source).name] if abs(b.time_s - time_s) < 0.2]
-        over = iou_matrix(box[None], np.array([b.box for b in near], np.float32))[0]
+        over = iou(box[None], np.array([b.box for b in near], np.float32))[0]
         found.append(near[int(over.argmax())].identity if near and over.max() > 0.5 else "")
     names, numbers = np.unique(found, return_inverse=True)
     return np.where(names[numbers] == "", -1, numbers)

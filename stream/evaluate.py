@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kernels import boxes as overlaps
 from stream.errors import ConfigError
 from stream.labels import LabelBox, Labels
-from stream.tracks import iou_matrix
 
 Ints = NDArray[np.int64]
 
@@ -38,7 +38,7 @@ def match_boxes(
         ignored: (T,) bool, true boxes that neither count as missed nor make a found box wrong; any number
             of found boxes may take one.
     """
-    overlap = iou_matrix(np.asarray(boxes), np.asarray(truth))
+    overlap = overlaps.iou(np.asarray(boxes), np.asarray(truth))
     skip = np.zeros(overlap.shape[1], bool) if ignored is None else np.asarray(ignored, bool)
     free = ~skip
     taken = np.full(overlap.shape[0], -1, np.int64)

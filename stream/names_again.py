@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kernels.boxes import iou
 from stream.batches import Array
 from stream.files import atomic_file
 from stream.names import character_numbers, cluster_names, name_characters
 from stream.tables import CropTable
-from stream.tracks import iou_matrix
 from stream.workdir import WorkFolder
 
 WAITING = "names_waiting.parquet"
@@ -92,7 +92,7 @@ class NamedPlaces:
             if cluster < 0 or frame not in self.seen:
                 continue
             boxes, names = self.seen[frame]
-            overlap = iou_matrix(crops.boxes[row : row + 1], boxes)[0]
+            overlap = iou(crops.boxes[row : row + 1], boxes)[0]
             if overlap.max() >= _SAME:
                 votes[cluster][names[int(overlap.argmax())]] += 1
         known, numbers = cluster_names(folder), character_numbers(table)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.boxes import iou
 from stream.config import TrackConfig
 
 if TYPE_CHECKING:
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 _POSITION_BONUS = 0.15
 # A box this many times larger than the last one of the track is another thing (or another shot missed).
 _MAX_AREA_RATIO = 6.0
-
-
-def iou_matrix(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float32]:
-    """(A, B) intersection over union of xyxy boxes (A, 4) and (B, 4); 0 where both are empty."""
-    a = np.asarray(a, np.float32).reshape(-1, 4)
-    b = np.asarray(b, np.float32).reshape(-1, 4)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(np.clip(x[:, 2:] - x[:, :2], 0, None), axis=1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - inter
-    result: NDArray[np.float32] = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-    return result
 
 
 def _scores(
@@ -49,7 +37,7 @@ def _scores(
     Appearance is the smaller of the cosines to the track's last crop and to its mean, so that a track does
     not wander off step by step.
     """
-    overlap = iou_matrix(boxes, last_boxes)
+    overlap = iou(boxes, last_boxes)
     appearance = np.minimum(embeddings @ means.T, embeddings @ last_embeddings.T)
     bar = np.full_like(overlap, config.min_similarity)
     near = overlap >= config.min_iou

@@ -22,8 +22,9 @@ from torch import nn
 
 from engines.nets.yolo import Yolo
 from engines.train.looks import CELL
-from engines.train.measure import decode, iou_matrix
+from engines.train.measure import decode
 from engines.train.scenes import Scene
+from kernels.boxes import iou
 
 Floats = NDArray[np.float32]
 FEWEST = 40  # right and wrong boxes below which a class is left as it is
@@ -104,7 +105,7 @@ def _right(boxes: Floats, true: Floats) -> NDArray[np.bool_]:
     right = np.zeros(len(boxes), bool)
     if len(boxes) and len(true):
         free = np.ones(len(true), bool)
-        for k, row in enumerate(iou_matrix(boxes, true)):
+        for k, row in enumerate(iou(boxes, true)):
             best = int(np.where(free, row, -1).argmax())
             if free[best] and row[best] >= 0.5:
                 right[k], free[best] = True, False

@@ -5,26 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.boxes import iou
+
 Floats = NDArray[np.float32]
 
 
-def iou_matrix(a: Floats, b: Floats) -> Floats:
-    """IoU of boxes (N, 4) with (M, 4), xyxy: (N, M)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(2)
-    area = (a[:, 2:] - a[:, :2]).prod(1)[:, None] + (b[:, 2:] - b[:, :2]).prod(1)[None] - shared
-    return (shared / np.maximum(area, 1e-9)).astype(np.float32)
+def covered(boxes: Floats, others: Floats) -> Floats:
+    """(N,) largest share of each box (N, 4) that one of ``others`` (M, 4) covers; 0 without any."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2).max(1, initial=0)
+    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-6)
+    share: Floats = (shared / area).astype(np.float32)
+    return share
 
 
-def suppress(boxes: Floats, scores: Floats, iou: float = 0.5, most: int = 50) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices kept, best first. Raising ``iou`` keeps more boxes."""
+def suppress(boxes: Floats, scores: Floats, threshold: float = 0.5, most: int = 50) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: indices kept, best first. Raising ``threshold`` keeps more."""
     order = np.argsort(-scores, kind="stable")[:300]
     kept: list[int] = []
     while len(order) and len(kept) < most:
         first = int(order[0])
         kept.append(first)
-        order = order[1:][iou_matrix(boxes[first : first + 1], boxes[order[1:]])[0] <= iou]
+        order = order[1:][iou(boxes[first : first + 1], boxes[order[1:]])[0] <= threshold]
     return np.array(kept, np.int64)
 
 
@@ -37,7 +40,7 @@ def fuse(
     their mean, weighted by the scores. Its score is the mean over all ``views``, 0 where a view has no such
     box. Best first. Raising ``same`` tells more things apart.
     """
-    overlap = iou_matrix(boxes, boxes)
+    overlap = iou(boxes, boxes)
     free = np.ones(len(boxes), bool)
     found, marks, agreeing = [], [], []
     for i in np.argsort(-scores, kind="stable"):
@@ -70,21 +73,21 @@ def decode(output: Floats, index: int, score: float = 0.02) -> tuple[Floats, Flo
 
 
 def average_precision(
-    found: list[tuple[Floats, Floats]], truth: list[Floats], iou: float = 0.5
+    found: list[tuple[Floats, Floats]], truth: list[Floats], least: float = 0.5
 ) -> tuple[float, float, float]:
     """(AP, recall at any score, best F1's score) over pictures; area under the interpolated precision curve.
 
-    A detection is right when it overlaps a box nobody has claimed yet by at least ``iou``; each picture's are
-    matched best score first (Everingham et al. 2010). Without any true box all three are 0.
+    A detection is right when it overlaps a box nobody has claimed yet by ``least`` or more; each picture's
+    are matched best score first (Everingham et al. 2010). Without any true box all three are 0.
     """
     total = sum(len(t) for t in truth)
     rows: list[tuple[float, bool]] = []
     for (boxes, scores), true in zip(found, truth, strict=True):
         taken = np.zeros(len(true), bool)
-        overlap = iou_matrix(boxes, true) if len(true) and len(boxes) else np.zeros((len(boxes), len(true)))
+        overlap = iou(boxes, true) if len(true) and len(boxes) else np.zeros((len(boxes), len(true)))
         for i in np.argsort(-scores, kind="stable"):
             free = np.where(taken, -1.0, overlap[i]) if len(true) else np.zeros(0)
-            hit = len(free) > 0 and float(free.max()) >= iou
+            hit = len(free) > 0 and float(free.max()) >= least
             if hit:
                 taken[int(free.argmax())] = True
             rows.append((float(scores[i]), hit))

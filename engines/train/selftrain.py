@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from engines.train.material import FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf, film_note
-from engines.train.measure import decode, fuse
+from engines.train.measure import covered, decode, fuse
 
 Floats = NDArray[np.float32]
 _SAME = 0.6  # IoU from which boxes of two views are one answer
@@ -67,14 +67,6 @@ def _both_ways(net: nn.Module, image: NDArray[np.uint8], scale: float) -> list[t
         boxes[:, [1, 3]] = boxes[:, [1, 3]].clip(0, height) * (full_height / height)
         answers.append((boxes, scores))
     return answers
-
-
-def _covered(box: Floats, others: Floats) -> float:
-    """Largest share of ``box`` that one of ``others`` covers."""
-    if not len(others):
-        return 0.0
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    return float(np.clip(high - low, 0, None).prod(1).max() / max(1e-6, float((box[2:] - box[:2]).prod())))
 
 
 def self_label(
@@ -130,7 +122,7 @@ def self_label(
                 new = np.array(taken, np.float32).reshape(-1, 4)
                 # A blob of motion inside an answer was a part of it, or the same.
                 strong = boxes[scores >= 0.6 * floor]
-                old = old[[_covered(box, strong) < 0.3 for box in old]] if len(old) else old
+                old = old[covered(old, strong) < 0.3]
                 total += len(new)
                 note = film_note(
                     np.concatenate([new, old])[:FILM_BOXES], registered or len(new) > 0, 0.6, int(note[FILM])

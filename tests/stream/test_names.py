@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernels.boxes import iou
 from stream import cluster, load_config, run
 from stream.cartoon.write import Episode
 from stream.errors import ConfigError, WorkdirError
@@ -33,7 +34,6 @@ from stream.names import (
 from stream.names_again import WAITING, NamedPlaces
 from stream.progress import Quiet
 from stream.tables import ClusterTable
-from stream.tracks import iou_matrix
 from stream.workdir import WorkFolder
 
 SETTINGS: dict[str, Any] = {
@@ -251,7 +251,7 @@ def test_segments_done_again_carry_names_by_where_they_were(
     for frame, (boxes, names) in now.items():
         for box, name in zip(boxes, names, strict=True):
             old_boxes, old_names = before.get(frame, (np.empty((0, 4), np.float32), []))
-            overlap = iou_matrix(box[None], old_boxes)[0]
+            overlap = iou(box[None], old_boxes)[0]
             if name and len(overlap) and overlap.max() >= 0.5:
                 same += old_names[int(overlap.argmax())] == name
                 wrong += old_names[int(overlap.argmax())] not in (name, "")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernels.boxes import iou
 from stream.config import TrackConfig
-from stream.tracks import iou_matrix, link_tracks
+from stream.tracks import link_tracks
 
 RED, BLUE = np.eye(8, dtype=np.float32)[:2]
 LEFT, RIGHT = (0.0, 0.0, 10.0, 20.0), (50.0, 0.0, 60.0, 20.0)
@@ -31,7 +32,7 @@ def link(rows: list[tuple[int, float, int, tuple[float, ...], np.ndarray]], **co
 def test_iou_by_hand() -> None:
     a = np.array([[0, 0, 2, 2], [0, 0, 0, 0]], np.float32)
     b = np.array([[1, 0, 3, 2], [0, 0, 2, 2], [5, 5, 6, 6]], np.float32)
-    np.testing.assert_allclose(iou_matrix(a, b), [[1 / 3, 1, 0], [0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(iou(a, b), [[1 / 3, 1, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_two_characters_that_swap_places_keep_their_tracks() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engines.train.films import CELL, FilmFrame, analyse, enlarged, shrunk
 from engines.train.material import FILM_BOXES, FILM_NOTES, Shelf, film_note
-from engines.train.measure import iou_matrix
+from engines.train.measure import covered
 from engines.train.show.teacher import (
     Floats,
     Net,
@@ -28,6 +28,7 @@ from engines.train.show.teacher import (
     shift,
     view,
 )
+from kernels.boxes import iou
 
 STEP = 2  # frames of a window between two moments: half a second
 
@@ -139,7 +140,7 @@ def judged(
         cells = np.kron(motion.unknown, np.ones((CELL, CELL), bool))
         unknown[: cells.shape[0], : cells.shape[1]] = cells[:height, :width]
     stirred = np.array([_share(unknown, box) for box in seen.boxes], np.float32)
-    blob = iou_matrix(seen.boxes, motion.boxes).max(1, initial=0) >= 0.5
+    blob = iou(seen.boxes, motion.boxes).max(1, initial=0) >= 0.5
     lies_still = (stirred < s.still) & motion.registered
     floor = np.where(blob, s.moving_sure, np.where(lies_still, s.still_sure, s.sure))
     sure = seen.scores >= floor
@@ -149,7 +150,7 @@ def judged(
     unjudged = unknown.copy()
     for box in seen.boxes[sure]:
         unjudged[_inside(box)] = False
-    within = _covered(seen.boxes, seen.boxes[sure]) > 0.8
+    within = covered(seen.boxes, seen.boxes[sure]) > 0.8
     doubtful = ~sure & ~within & (seen.scores >= np.where(lies_still, s.sure, s.doubt))
     for box in seen.boxes[doubtful]:
         unjudged[_inside(box)] = True
@@ -164,16 +165,6 @@ def _inside(box: Floats) -> tuple[slice, slice]:
 def _share(where: NDArray[np.bool_], box: Floats) -> float:
     part = where[_inside(box)]
     return float(part.mean()) if part.size else 0.0
-
-
-def _covered(boxes: Floats, others: Floats) -> Floats:
-    """(n,) largest share of each box that one of ``others`` covers."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(2).max(1, initial=0)
-    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-6)
-    share: Floats = (shared / area).astype(np.float32)
-    return share
 
 
 def shelf(lessons: Sequence[Lesson], trust: float) -> Shelf:

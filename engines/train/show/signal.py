@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from engines.train.measure import average_precision, iou_matrix
+from engines.train.measure import average_precision
 from engines.train.show.pseudo import Lesson
 from engines.train.show.teacher import Floats, Net, Seen, found_again, view
+from kernels.boxes import iou
 
 _FOLLOW = 0.35
 _KNOWN = 0.5  # share of a box that is judged from which it counts as wrong where nothing sure is
@@ -84,7 +85,7 @@ class Judge:
 
     def _judged(self, lesson: Lesson, found: Seen) -> Seen:
         """The boxes that are right or known to be wrong."""
-        right = iou_matrix(found.boxes, lesson.sure).max(1, initial=0) >= 0.5
+        right = iou(found.boxes, lesson.sure).max(1, initial=0) >= 0.5
         known = np.array([1 - _mean(lesson.unjudged, box) for box in found.boxes]) >= _KNOWN
         keep = right | known.astype(bool)
         return Seen(found.boxes[keep], found.scores[keep])
@@ -92,7 +93,7 @@ class Judge:
     def _false(self, judged: Sequence[Seen]) -> list[Seen]:
         out = []
         for lesson, found in zip(self.lessons, judged, strict=True):
-            wrong = iou_matrix(found.boxes, lesson.sure).max(1, initial=0) < 0.5
+            wrong = iou(found.boxes, lesson.sure).max(1, initial=0) < 0.5
             out.append(Seen(found.boxes[wrong], found.scores[wrong]))
         return out
 

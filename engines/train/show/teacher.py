@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engines.train.films import shift_between
-from engines.train.measure import fuse, iou_matrix, suppress
+from engines.train.measure import fuse, suppress
 from engines.train.tune.data import STEP, canvas_of
-from kernels.boxes import unletterbox, xywh_to_xyxy
+from kernels.boxes import iou, unletterbox, xywh_to_xyxy
 from kernels.image import fit_letterbox, letterbox
 
 Floats = NDArray[np.float32]
@@ -127,7 +127,7 @@ def found_again(boxes: Floats, there: Seen, moved: Floats, follow: float) -> Flo
     """
     if not len(boxes) or not len(there.scores):
         return np.zeros(len(boxes), np.float32)
-    with_it = iou_matrix(boxes + np.tile(moved, 2), there.boxes)
-    near = np.maximum(iou_matrix(boxes, there.boxes), with_it) >= follow
+    with_it = iou(boxes + np.tile(moved, 2), there.boxes)
+    near = np.maximum(iou(boxes, there.boxes), with_it) >= follow
     best: Floats = np.where(near, there.scores[None], 0).max(1).astype(np.float32)
     return best
