@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stream import doctor, doctor_video
-from stream.checks import Check, guarded
+from stream import doctor
 from stream.decode import nvdec
+from stream.doctor import video as doctor_video
+from stream.doctor.checks import Check, guarded
 
 
 @pytest.fixture(scope="module")

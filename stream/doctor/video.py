@@ -11,9 +11,9 @@ import av
 import numpy as np
 
 from stream.batches import Video
-from stream.checks import Check, guarded
 from stream.config import load_config
 from stream.decode import dali, decode_segment, nvdec
+from stream.doctor.checks import Check, guarded
 from stream.probe import describe
 from stream.segments import plan_segments
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 
-from stream.checks import Check, guarded
-from stream.doctor_gpu import gpu_checks
-from stream.doctor_video import video_checks
+from stream.doctor.checks import Check, guarded
+from stream.doctor.gpu import gpu_checks
+from stream.doctor.video import video_checks
 
 
 def examine() -> list[Check]:

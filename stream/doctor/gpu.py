@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 from engines.runtime.devices import cuda_missing
-from stream.checks import Check, guarded
+from stream.doctor.checks import Check, guarded
 
 _INSTALL = "pip install 'celstream[gpu]'"
 _DRIVER = "runs use the CPU; for a GPU install NVIDIA's driver, then " + _INSTALL
