@@ -155,7 +155,7 @@ def frames_by_packets(
                     raise Unfit(missed(wanted[0]))
                 if wanted and wanted[0] == frame.pts:
                     if frame.interlaced_frame:
-                        if config.sampling != "keyframes":
+                        if config.sampling != "keyframes" or accelerator is not None:
                             raise Unfit(f"it is interlaced from {float(frame.pts * time_base):.3f} s on")
                         frame = bwdif(None, frame, None)  # a keyframe comes without its neighbours
                     wanted.popleft()
