@@ -20,7 +20,9 @@ from engines.runtime import DeviceError, Engine, EngineError, open_engine
 from engines.runtime.devices import cuda_missing
 from engines.runtime.onnx import OnnxEngine
 from engines.runtime.torch import TorchEngine
-from engines.runtime.torch.ops import OPS
+from engines.runtime.torch.fold import Call, folded
+from engines.runtime.torch.graph import TorchGraph
+from engines.runtime.torch.ops import OPS, SCALE_SHIFT
 
 
 def both(path: Path, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -142,6 +144,28 @@ def test_operators(
         np.testing.assert_allclose(have[name], value, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(have[name], again[name])
         assert have[name].dtype == value.dtype
+
+
+def test_batch_normalizations_are_worked_out() -> None:
+    """Those after a convolution disappear in it, the others become a scale and a shift."""
+    path = resolve("default", "embedder").path
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    left = [call.op for call in TorchGraph(path, "cpu")._calls]
+    assert "BatchNormalization" in nodes
+    assert "BatchNormalization" not in left
+    assert 0 < left.count(SCALE_SHIFT) <= nodes.count("BatchNormalization")
+    calls = [
+        Call("Conv", "c", ("x", "k"), ("a",), {}),
+        Call("BatchNormalization", "n", ("a", "s", "b", "m", "v"), ("y",), {}),
+        Call("BatchNormalization", "n2", ("y", "s", "b", "m", "v"), ("z",), {}),
+    ]
+    weights = {name: np.ones(4, np.float32) for name in "sbmv"}
+    weights["k"] = np.ones((4, 3, 3, 3), np.float32)
+    assert [c.op for c in folded(calls, dict(weights), ["z"])] == ["Conv"]
+    assert [c.op for c in folded(calls, dict(weights), ["y", "z"])] == ["Conv", SCALE_SHIFT]
+    assert [c.op for c in folded(calls, dict(weights), ["a", "z"])] == ["Conv", SCALE_SHIFT, SCALE_SHIFT]
+    del weights["m"]
+    assert len(folded(calls, weights, ["z"])) == 3
 
 
 def test_errors_name_the_file_and_the_operator(tmp_path: Path) -> None:

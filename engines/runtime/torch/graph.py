@@ -6,7 +6,6 @@ the rest is a list of calls without a decision in it, which a CUDA graph can hol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,8 @@ from torch import Tensor
 
 from engines.runtime.base import EngineError
 from engines.runtime.precision.graph import import_onnx, load_model, subgraphs
-from engines.runtime.torch.ops import ON_HOST, OPS
-
-_Values = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Call:
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: dict[str, Any]
-
-    def run(self, values: _Values, host: _Values) -> None:
-        """Compute the outputs into ``values``; shapes and axes are taken from ``host``."""
-        on_host = ON_HOST.get(self.op, ())
-        given = [
-            None if not name else (host[name] if i in on_host and name in host else values[name])
-            for i, name in enumerate(self.inputs)
-        ]
-        results = OPS[self.op](self.attributes, *given)
-        if not isinstance(results, tuple):
-            results = (results,)
-        for name, result in zip(self.outputs, results, strict=False):
-            values[name] = result
+from engines.runtime.torch.fold import Call, Values, folded
+from engines.runtime.torch.ops import OPS
 
 
 class TorchGraph:
@@ -71,7 +47,9 @@ class TorchGraph:
             if node.op_type not in OPS or node.domain not in ("", "ai.onnx"):
                 raise EngineError(f"{path}: torch: node {node.name!r}: {node.op_type} is not supported")
             calls.append(_call(onnx, node))
-        self._host = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        calls = folded(calls, weights, self.outputs)
+        used = {name for call in calls for name in call.inputs} | set(self.outputs)
+        self._host = {n: torch.from_numpy(np.array(value)) for n, value in weights.items() if n in used}
         self._weights = {name: self._placed(value) for name, value in self._host.items()}
         moving = {self.input}
         for call in calls:
@@ -79,7 +57,7 @@ class TorchGraph:
                 moving.update(call.outputs)
         self._calls = calls
         self._moving = [call for call in calls if call.outputs[0] in moving]
-        self._fixed: dict[tuple[int, ...], tuple[_Values, _Values]] = {}
+        self._fixed: dict[tuple[int, ...], tuple[Values, Values]] = {}
 
     def _placed(self, value: Tensor) -> Tensor:
         """A constant on the device; convolution kernels there with the channels last, as the pictures are."""
@@ -117,7 +95,7 @@ class TorchGraph:
         return {name: values[name] for name in self.outputs}
 
 
-def _call(onnx: Any, node: Any) -> _Call:
+def _call(onnx: Any, node: Any) -> Call:
     attributes: dict[str, Any] = {"outputs": len(node.output)}
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
@@ -126,7 +104,7 @@ def _call(onnx: Any, node: Any) -> _Call:
         elif attribute.type == onnx.AttributeProto.TENSOR:
             value = torch.from_numpy(np.array(onnx.numpy_helper.to_array(value)))
         attributes[attribute.name] = value
-    return _Call(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes)
+    return Call(node.op_type, node.name, tuple(node.input), tuple(node.output), attributes)
 
 
 def _constant(onnx: Any, node: Any) -> np.ndarray:

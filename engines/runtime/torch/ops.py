@@ -17,6 +17,7 @@ Attributes = Mapping[str, Any]
 Op = Callable[..., Any]
 
 OPS: dict[str, Op] = {}
+SCALE_SHIFT = "celstream.ScaleShift"  # a batch normalization with its numbers worked out
 ON_HOST: dict[str, tuple[int, ...]] = {
     "Reshape": (1,),
     "Expand": (1,),
@@ -27,7 +28,7 @@ ON_HOST: dict[str, tuple[int, ...]] = {
     "Split": (1,),
     "Tile": (1,),
     "CumSum": (1,),
-    "Pad": (1,),
+    "Pad": (1, 2),
     "ReduceMean": (1,),
     "ReduceSum": (1,),
     "ReduceMax": (1,),
@@ -246,9 +247,12 @@ def _slice(
     by = _ints(steps) or [1] * len(begin)
     for low, high, axis, step in zip(begin, end, along, by, strict=True):
         side = x.shape[axis]
-        if step < 0:  # from the end: what a forward slice picks, turned round
+        if step < 0:  # the same places forwards, then turned round
             picked = range(side)[slice(low, None if high < -side else high, step)]
-            x = x.index_select(axis, torch.tensor(list(picked), device=x.device))
+            low, high, step = (picked[-1], picked[0] + 1, -step) if picked else (0, 0, 1)
+            index = [slice(None)] * x.ndim
+            index[axis] = slice(low, high, step)
+            x = x[tuple(index)].flip(axis)
         else:
             index = [slice(None)] * x.ndim
             index[axis] = slice(low, min(high, side), step)
@@ -315,6 +319,11 @@ def _conv_transpose(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | Non
 @_op("BatchNormalization")
 def _norm(a: Attributes, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     return F.batch_norm(x, mean, var, scale, shift, False, 0.0, a.get("epsilon", 1e-5))
+
+
+@_op(SCALE_SHIFT)
+def _scale_shift(_a: Attributes, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, scale)
 
 
 @_op("MaxPool")
