@@ -30,6 +30,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from stream.batches import Segment, Video
 from stream.config import Config
+from stream.decode import nvdec
 from stream.decode.pictures import matrix_of
 from stream.decode.plan import Unfit, unfit_picture
 from stream.decode.pyav import Taken, sampling_rule
@@ -67,8 +68,12 @@ def refusal(video: Video, config: Config, way: str, *, on_device: bool) -> str |
         ConfigError: it is asked for (``decode.decoder: dali``) and not installed.
     """
     lacks = _missing()
-    if lacks:
+    if lacks and config.decode.decoder == "dali":
         raise ConfigError(f"decode.decoder dali: {lacks}; or set decode.decoder to auto")
+    if on_device:
+        lacks = lacks or nvdec.driver_missing() or nvdec.unfit_stream(video, way)
+    if lacks:
+        return lacks
     if config.sampling != "interval":
         return f"DALI is not used with sampling {config.sampling}"
     if is_url(video.uri) or video.duration_s is None:
@@ -84,7 +89,7 @@ def refusal(video: Video, config: Config, way: str, *, on_device: bool) -> str |
     if video.facts.get("full_range") and not on_device:
         return "DALI takes full range for limited on the CPU"
     if way == "whole":
-        return "every frame of it has to be decoded to know the times"
+        return nvdec.WHOLE
     why = unfit_picture(video)
     if why:
         return why

@@ -56,6 +56,7 @@ CODECS = {
 _EIGHT_BIT = ("yuv420p", "yuvj420p", "nv12")
 _TEN_BIT = ("yuv420p10le", "p010le")
 _CHROMA_420 = 1
+WHOLE = "every frame of it has to be decoded to know the times"
 
 
 class DecodeCaps(ctypes.Structure):
@@ -111,14 +112,22 @@ def engine_count(device_name: str) -> int:
     return next((count for name, count in _ENGINES.items() if name in device_name), 1)
 
 
-def missing() -> str | None:
-    """What NVDEC would need and this machine lacks, with the step to get it; None where it can be used."""
-    if "cuda" not in hwdevices_available():
-        return "this PyAV is built without CUDA; pip install --force-reinstall av"
+def driver_missing() -> str | None:
+    """Why the GPU's decoders cannot be reached by anybody, with the step to take; None where they can."""
     try:
         ctypes.CDLL("libnvcuvid.so.1")
     except OSError:
         return f"there is no NVIDIA video driver (libnvcuvid.so.1); {INSTALL}"
+    return None
+
+
+def missing() -> str | None:
+    """What NVDEC would need and this machine lacks, with the step to get it; None where it can be used."""
+    lacks = driver_missing()
+    if lacks:
+        return lacks
+    if "cuda" not in hwdevices_available():
+        return "this PyAV is built without CUDA; pip install --force-reinstall av"
     try:
         HWAccel("cuda", is_hw_owned=True).create(av.codec.Codec("h264", "r"))
     except (av.error.FFmpegError, OSError, RuntimeError) as error:
@@ -156,7 +165,7 @@ def unfit_stream(video: Video, way: str) -> str | None:
     else:
         return f"NVDEC does not decode {video.codec} with {pixels} pixels"
     if way == "whole":
-        return "every frame of it has to be decoded to know the times"
+        return WHOLE
     caps = driver_caps(codec.number, bits)
     if caps is None:
         return None  # opening it will tell

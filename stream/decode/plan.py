@@ -53,22 +53,23 @@ def plan_decode(video: Video, config: Config, *, on_device: bool = False) -> Dec
     """
     plan = _way(video, config)
     wanted = config.decode.decoder
-    if wanted == "auto":
-        wanted = "nvdec" if on_device else "cpu"
-    if plan.way == "images" or wanted == "cpu":
+    if plan.way == "images" or wanted == "cpu" or (wanted == "auto" and not on_device):
         return plan
     # imported late: a run on the CPU needs to know nothing of them
-    if wanted == "nvdec":
-        from stream.decode import nvdec
+    from stream.decode import dali, nvdec
 
-        why = nvdec.refusal(video, plan.way, forced=config.decode.decoder == "nvdec")
-    else:
-        from stream.decode import dali
-
+    fallback: Fallback | None = None
+    if wanted != "dali":
+        why = nvdec.refusal(video, plan.way, forced=wanted == "nvdec")
+        if not why:
+            return replace(plan, decoder="nvdec")
+        fallback = Fallback(NAMES["nvdec"], NAMES["cpu"], why)
+    if wanted != "nvdec":
         why = dali.refusal(video, config, plan.way, on_device=on_device)
-    if why:
-        return replace(plan, fallback=Fallback(NAMES[wanted], NAMES["cpu"], why))
-    return replace(plan, decoder=wanted)
+        if not why:
+            return replace(plan, decoder="dali", fallback=fallback and replace(fallback, used=NAMES["dali"]))
+        fallback = fallback or Fallback(NAMES["dali"], NAMES["cpu"], why)
+    return replace(plan, fallback=fallback)
 
 
 def _way(video: Video, config: Config) -> DecodePlan:

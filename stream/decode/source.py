@@ -29,7 +29,8 @@ def decoded_frames(
         SourceError: the source cannot be opened or stopped answering.
     """
     if plan.fallback is not None and segment.index == 0:
-        note(f"decoded on the CPU and not by {plan.fallback.wanted}: {plan.fallback.reason}")
+        used = "on the CPU" if plan.decoder == "cpu" else f"by {plan.fallback.used}"
+        note(f"decoded {used} and not by {plan.fallback.wanted}: {plan.fallback.reason}")
     if plan.decoder == "cpu":
         yield from sampled_frames(segment, config, plan, note)
         return

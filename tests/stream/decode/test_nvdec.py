@@ -160,6 +160,22 @@ def test_decoders_are_counted_by_name_where_the_driver_does_not_tell(
     assert [nvdec.engine_count(name) for name in names] == [7, 5, 4, 3, 1]
 
 
+def test_dali_stands_in_where_pyav_cannot_reach_the_decoders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nvidia.dali")
+    video = open_one(write_film(tmp_path / "a.mp4", 24, options=X264))
+    monkeypatch.setattr(nvdec, "_missing", lambda: "this PyAV is built without CUDA")
+    monkeypatch.setattr(nvdec, "driver_missing", lambda: None)
+    plan = plan_decode(video, config_of(), on_device=True)
+    assert (plan.decoder, plan.way) == ("dali", "packets")
+    assert plan.fallback is not None
+    assert (plan.fallback.wanted, plan.fallback.used) == ("NVDEC", "DALI")
+    assert plan_decode(video, config_of(), on_device=False).decoder == "cpu"
+    monkeypatch.setattr(nvdec, "driver_missing", lambda: "there is no driver")
+    assert plan_decode(video, config_of(), on_device=True).decoder == "cpu"
+
+
 def test_nvdec_forced_without_a_gpu_says_what_is_missing(tmp_path: Path) -> None:
     lacks = nvdec.missing()
     if lacks is None:

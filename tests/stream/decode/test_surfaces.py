@@ -63,7 +63,7 @@ def test_surfaces_become_the_batches_that_the_cpu_makes(tmp_path: Path, code: in
     for settings in ({"sampling": "interval"}, {"sampling": "scene", "shot": 0.2}):
         config = config_of(interval=0.09, held=2.0, batch_size=5, **settings)
         want = decode_all(video, config, 2.0)
-        assert len(want.held) > 10  # or nothing was said of held frames
+        assert len(want.held) >= 5  # or nothing was said of held frames
         assert on_device(video, config, 2.0).differ_from(want) == 0  # to the last bit
 
 
