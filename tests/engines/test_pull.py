@@ -94,7 +94,11 @@ def test_goes_on_where_it_was_cut_off(server: Server, tmp_path: Path) -> None:
 def test_begins_again_where_the_server_cannot_go_on(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / "weights.pth.part").write_bytes(b"x" * 1000)
-    assert download(server.url, tmp_path / "weights.pth", SHA256).read_bytes() == CONTENT
+    told: list[int] = []
+    target = tmp_path / "weights.pth"
+    download(server.url, target, SHA256, on_bytes=lambda have, _of: told.append(have))
+    assert target.read_bytes() == CONTENT
+    assert told[-1] == len(CONTENT)
 
 
 def test_a_whole_part_is_taken(server: Server, tmp_path: Path) -> None:

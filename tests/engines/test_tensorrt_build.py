@@ -28,6 +28,7 @@ from engines.runtime.tensorrt import (
     flavour,
     get_plan,
 )
+from engines.runtime.tensorrt.build import Watch
 from engines.runtime.tensorrt.plans import ANY_GPU
 from engines.train.untrained import NETWORKS
 from engines.train.untrained import main as untrained
@@ -145,6 +146,10 @@ def test_stopping_a_build(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         get_plan(EMBEDDER, "fp32", cache=tmp_path, on_progress=stop)
+    watch = Watch(choose_flavour(None).module, "net", stop)
+    watch.monitor.phase_start("Building", None, 4)
+    assert watch.monitor.step_complete("Building", 0) is False  # TensorRT's word for: stop
+    assert Watch(choose_flavour(None).module, "net", None).monitor.step_complete("Building", 0) is True
     assert Cache("engines", tmp_path).entries() == []
     assert [p.name for p in (tmp_path / "engines").iterdir() if not p.name.endswith(".lock")] == []
 

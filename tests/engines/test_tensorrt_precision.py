@@ -149,7 +149,15 @@ def test_what_follows_the_last_layer_stays_float32(tmp_path: Path) -> None:
         helper.make_node("Mul", ["copied", "scale"], ["large"]),
         helper.make_node("Add", ["large", "shift"], ["out"]),
     )
-    onnx.save(to_half(load_model(path)), str(tmp_path / "half.onnx"))
+    half = to_half(load_model(path))
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert kinds == {
+        "kernel__fp16": TensorProto.FLOAT16,
+        "scale": TensorProto.FLOAT,
+        "shift": TensorProto.FLOAT,
+    }
+    assert [node.op_type for node in half.graph.node] == ["Conv", "Cast", "Mul", "Add"]
+    onnx.save(half, str(tmp_path / "half.onnx"))
     out = run(tmp_path / "half.onnx", np.ones((2, 3, 2, 2), np.float32))
     np.testing.assert_allclose(out, 4096.3, atol=1e-3)
 
