@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +24,8 @@ from stream.batches import Array
 from stream.cluster_job import cluster_again, frame_numbers
 from stream.config import EmbedderConfig, load_config
 from stream.embed import Embedder
-from stream.errors import ConfigError, DependencyError
+from stream.errors import ConfigError
+from stream.packages import need
 from stream.progress import Progress, Quiet
 from stream.show_crops import different, distinct, squares
 from stream.store import SegmentInfo
@@ -74,7 +74,8 @@ class AdaptSummary:
     def as_text(self) -> str:
         """A few lines for people."""
         head = "Adapted" if self.kept else "Not adapted"
-        trained = f"{self.steps} steps over {self.learned_from} crops in {self.seconds:.0f} s"
+        of = f" of {self.crops}" if self.crops != self.learned_from else ""
+        trained = f"{self.steps} steps over {self.learned_from}{of} different crops in {self.seconds:.0f} s"
         page = Path(self.out) / "report.html"
         return f"{head}: {self.reason}\n{trained}; {self.clusters} clusters. See {page}"
 
@@ -320,9 +321,5 @@ def different_crops(folder: WorkFolder) -> int:
 
 
 def needs_torch() -> None:
-    """Raises DependencyError where what training needs is not installed."""
-    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"show adaptation needs {', '.join(missing)}, not installed here: pip install 'celstream[train]'"
-        )
+    """Raises DependencyError where what training needs is not installed, or does not load."""
+    need(("torch", "onnx", "onnxscript"), "show adaptation", "pip install 'celstream[train]'")

@@ -64,8 +64,20 @@ def adapt_step(
 
 def _wanted(folder: WorkFolder, infos: Sequence[SegmentInfo], config: Config, ledger: Ledger) -> bool:
     asked = config.adapt
-    if asked.mode == "off" or is_adapted(folder):
+    if asked.mode == "off":
+        if embeddings.matching(folder.path, infos) is not None:
+            ledger.note(
+                "clustered with the embedding that was adapted before;"
+                f" to go back, delete {folder.path / 'embeddings' / embeddings.ADAPTED}"
+            )
         return False
+    if is_adapted(folder):
+        before = folder.read_run()["adaptation"]
+        if before["kept"] or asked.minutes <= before.get("minutes", 0.0):
+            if asked.mode == "on" and not before["kept"]:
+                tried = f"not adapted, as {before.get('minutes', 0.0):g} minutes showed before"
+                ledger.note(f"{tried}: {before['reason']}; `celstream adapt` or more minutes try again")
+            return False
     if asked.mode == "on":
         return True
     # whoever brings an embedder wants what it says

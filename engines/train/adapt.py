@@ -207,7 +207,8 @@ class _Course:
         best, taken, since = before, 0, 0
         weights = copy.deepcopy(self.averaged.state_dict())
         every = math.ceil(self.steps / self.recipe.looks)
-        while self.step < self.steps and since < _STOPPED:
+        measurable = len(before.each) >= FEWEST  # what cannot be measured could not be kept either
+        while measurable and self.step < self.steps and since < _STOPPED:
             self._learn()
             if time.monotonic() - began > self.seconds:
                 break
@@ -299,13 +300,13 @@ def _reason(before: Signal, best: Signal, history: list[tuple[int, Signal]]) -> 
             "no frame of two boxes to measure by, so the old embeddings stay; look closer with a smaller"
             " --interval"
         )
-    if not history:
-        return "the time was up before the first look, so the old embeddings stay; give more minutes"
     if len(before.each) < FEWEST:
         return (
             f"only {len(before.each)} tracks that share a frame with another one to measure by, expected"
             f" {FEWEST}, so the old embeddings stay; look closer with a smaller --interval"
         )
+    if not history:
+        return "the time was up before the first look, so the old embeddings stay; give more minutes"
     reached = max(found.score for _, found in history)
     return (
         f"the signal was {before.score:.4f} and reached {reached:.4f}, which is no more than by chance,"
