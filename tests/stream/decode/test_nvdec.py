@@ -58,6 +58,9 @@ def by_nvdec(video: Video, segment_seconds: float = 1e6, **settings: Any) -> Dec
 
 FILMS: dict[str, Callable[[Path], Path]] = {
     "h264": lambda d: write_film(d / "a.mp4", options=X264),
+    "h264, open groups": lambda d: write_film(
+        d / "a.mkv", options={**X264, "g": "16", "x264-params": "open-gop=1:scenecut=0"}
+    ),
     "hevc": lambda d: write_film(
         d / "a.mkv",
         codec="libx265",
@@ -226,6 +229,16 @@ def test_a_change_of_size_goes_on_on_the_cpu(tmp_path: Path, monkeypatch: pytest
     assert got.notes[0].endswith("the segment after 1.500 s is decoded on the CPU")
     assert got.differ_from(decode_all(video, config_of(interval=0.5))) == 0
     assert [number_of(p) for p in got.pictures] == list(range(0, 96, 12))
+
+
+def test_gradual_refresh_goes_on_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames decode from far before them, which only the CPU's way of decoding all of them knows."""
+    options = {**X264, "bf": "0", "x264-params": "intra-refresh=1"}
+    video = open_one(write_film(tmp_path / "a.mp4", options=options))
+    take_software(monkeypatch)
+    got = by_nvdec(video, 1.5)
+    assert got.notes[0].startswith("NVDEC: the frame due at 1.000 s does not decode")
+    assert got.differ_from(decode_all(video, config_of(interval=0.5), 1.5)) == 0
 
 
 def test_a_damaged_packet_goes_on_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
