@@ -60,12 +60,13 @@ def export(name: str, path: Path, seed: int = 0) -> Path:
             verbose=False,
         )
     assert program is not None
+    model = program.model_proto
     size = {"imgsz": str([wanted.side, wanted.side]), "mean": "[0.0, 0.0, 0.0]", "std": "[1.0, 1.0, 1.0]"}
     about = {"description": f"{name} with random weights, for measuring speed: it finds nothing"}
-    onnx.helper.set_model_props(program.model_proto, wanted.metadata | size | about)
+    onnx.helper.set_model_props(model, wanted.metadata | size | about)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    onnx.save_model(program.model_proto, str(part))
+    onnx.save_model(model, str(part))
     part.replace(path)
     return path
 
