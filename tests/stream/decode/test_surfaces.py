@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import av
+import emulated_gpu
 import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
@@ -17,7 +19,7 @@ from kernels.device import traffic
 from stream.batches import Segment, Video
 from stream.config import Config
 from stream.decode import decode_segment, plan_decode
-from stream.decode.device import HostDevice
+from stream.decode.device import HostDevice, HostQueue
 from stream.decode.pictures import Painter
 from stream.decode.pool import FrameMemory, FramePool, memory_for
 from stream.decode.pyav import Taken, sampled_frames
@@ -161,3 +163,83 @@ def test_a_batch_keeps_its_memory_and_the_next_does_not_allocate(tmp_path: Path)
     assert memory.pool.leased == 4 * 144 * 192 * 3
     del kept
     assert memory.pool.leased == 0
+
+
+# --- on an emulated GPU: its arrays do not mix with the host's, and kernels are the CUDA sources -------------
+
+
+class _Capsule:
+    """What CuPy takes and NumPy does not: a DLPack capsule without the object that made it."""
+
+    def __init__(self, capsule: Any) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class _Taking:
+    """CuPy's namespace as :mod:`emulated_gpu` has it, and ``from_dlpack``."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def from_dlpack(self, capsule: Any) -> Any:
+        return np.from_dlpack(_Capsule(capsule)).view(emulated_gpu.DeviceArray)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _EmulatedQueue(HostQueue):
+    def upload(self, host: Any, out: Any) -> Any:
+        assert type(host) is np.ndarray
+        assert type(out) is emulated_gpu.DeviceArray
+        return super().upload(host, out.view(np.ndarray))
+
+    def download(self, array: Any, host: Any) -> Any:
+        assert type(array) is emulated_gpu.DeviceArray
+        return super().download(array.view(np.ndarray), host)
+
+
+class _EmulatedDevice(HostDevice):
+    name = "an emulated GPU"
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = _Taking(xp)
+
+    def buffer(self, size: int) -> Any:
+        return np.full(size, 99, np.uint8).view(emulated_gpu.DeviceArray)
+
+    def view(self, buffer: Any, shape: tuple[int, ...], owner: object) -> Any:
+        return super().view(buffer.view(np.ndarray), shape, owner).view(emulated_gpu.DeviceArray)
+
+    def queue(self) -> Any:
+        return _EmulatedQueue()
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"], ids=["by the kernel", "by upload"])
+def test_cuda_source_paints_batches_on_the_device(
+    tmp_path: Path, pixels: str, monkeypatch: pytest.MonkeyPatch, emulated_kernels: emulated_gpu.Builder
+) -> None:
+    gpu = emulated_gpu.install(monkeypatch, emulated_kernels)
+    video = open_one(held_film(tmp_path / "a.mp4", options=X264, pixels=pixels, color_range=1))
+    config = config_of(interval=0.09, held=2.0, batch_size=5)
+    want = decode_all(video, config)
+    memory = memory_for(_EmulatedDevice(gpu.xp), config)
+    (segment,) = plan_segments(video, 1e6, 0.09)
+    frames = as_surfaces(segment, config) if pixels == "yuv420p" else None
+    got = Decoded()
+    for batch in decode_segment(segment, config, frames=frames, memory=memory):
+        assert type(batch.images) is emulated_gpu.DeviceArray
+        got.times += batch.times.tolist()
+        got.pictures += list(gpu.host(batch.images))
+        got.shots += [(0, shot) for shot in batch.shots.tolist()]
+        got.held += batch.held.times.tolist()
+        del batch
+    assert got.differ_from(want) == 0
+    assert memory.pool.allocations <= 2
+    assert len(gpu.launches) == (len(want.pictures) if pixels == "yuv420p" else 0)
