@@ -165,7 +165,7 @@ def test_a_batch_keeps_its_memory_and_the_next_does_not_allocate(tmp_path: Path)
     assert memory.pool.leased == 0
 
 
-# --- on an emulated GPU: its arrays do not mix with the host's, and kernels are the CUDA sources -------------
+# --- on an emulated GPU: its arrays do not mix with the host's, kernels are the CUDA sources ---------------
 
 
 class _Capsule:
