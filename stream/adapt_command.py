@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,7 +37,7 @@ def adapt(
     ] = "default",
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")] = 0,
     min_crops: Annotated[
-        int, typer.Option(help="Refuse with fewer different crops: too few to learn from.")
+        int, typer.Option(min=2, help="Refuse with fewer different crops: too few to learn from.")
     ] = 300,
     json_: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")
@@ -57,20 +58,28 @@ def adapt(
     from stream.progress import make_progress
 
     progress = make_progress(log)
+    if detector and from_ != "default":
+        raise ConfigError("--from scratch: the detector has too little of one show to start from nothing")
     result: AdaptSummary | DetectorSummary
-    if detector:
-        if from_ != "default":
-            raise ConfigError("--from scratch: the detector has too little of one show to start from nothing")
-        result = adapt_detector(
-            workdir, minutes=4.0 if minutes is None else minutes, seed=seed, rerun=rerun, progress=progress
-        )
-    else:
-        result = adapt_show(
-            workdir,
-            minutes=3.0 if minutes is None else minutes,
-            start=from_,
-            seed=seed,
-            min_crops=min_crops,
-            progress=progress,
-        )
+    try:
+        if detector:
+            result = adapt_detector(
+                workdir,
+                minutes=4.0 if minutes is None else minutes,
+                seed=seed,
+                rerun=rerun,
+                progress=progress,
+            )
+        else:
+            result = adapt_show(
+                workdir,
+                minutes=3.0 if minutes is None else minutes,
+                start=from_,
+                seed=seed,
+                min_crops=min_crops,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        print("celstream: stopped; nothing is lost, and the same command goes on", file=sys.stderr)
+        raise
     print(json.dumps(result.as_json()) if json_ else result.as_text())

@@ -294,7 +294,7 @@ def _write(path: Path, adapted: AdaptedDetector, source: DetectorStart, summary:
 
     for torn in path.parent.glob("adapted.part*"):  # of a process that was killed while it wrote
         torn.unlink()
-    facts = {"steps": adapted.taken_step, "seed": summary.seed, "shift": round(adapted.shift, 5)}
+    facts = {"taken_step": adapted.taken_step, "seed": summary.seed, "shift": round(adapted.shift, 5)}
     told = {
         "description": "celstream detector adapted to one show, without labels",
         "adapted": json.dumps(facts),
@@ -334,6 +334,7 @@ def _process_again(
     """Run over the sources with the adapted detector, as the last run was set."""
     from stream.run_job import run
 
+    progress.note("processing the sources again with it, and what the run does after that")
     again = config.model_copy(update={"detector": config.detector.model_copy(update={"model": str(model)})})
     with WorkFolder.open(summary.out, create=False) as folder:
         # a run after one that was killed goes on with this detector

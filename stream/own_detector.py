@@ -13,6 +13,7 @@ from typing import Any
 
 from engines.models import file_sha256
 from stream.config import Config
+from stream.errors import ConfigError
 from stream.workdir import WorkFolder
 
 RECORD = "detector_adaptation"  # the key in run.yaml
@@ -40,7 +41,10 @@ def in_use(folder: WorkFolder, record: Mapping[str, Any] | None = None) -> bool:
 
 def continued(folder: WorkFolder, config: Config, note: Callable[[str], object]) -> Config:
     """The settings of a run, with the folder's own detector where the last run had it and none is named."""
-    if config.boxes is not None or not in_use(folder):
+    if config.boxes is not None:
+        return config
+    if not in_use(folder):
+        _check_same(folder, config)
         return config
     own, asked = own_detector(folder), config.detector
     if "model" not in asked.model_fields_set:
@@ -49,6 +53,19 @@ def continued(folder: WorkFolder, config: Config, note: Callable[[str], object])
     if asked.model == "default":
         note(f"goes back to the default detector; `--detector {own}` is the one adapted to this show")
     return config
+
+
+def _check_same(folder: WorkFolder, config: Config) -> None:
+    """Raise where the last run had this folder's own detector, and the file there is another one by now."""
+    own, record = own_detector(folder), folder.read_run()
+    model = _at(record, "config", "detector", "model")
+    had_own = isinstance(model, str) and Path(model).parts[-2:] == own.parts[-2:]
+    elsewhere = isinstance(model, str) and Path(model).is_file()  # another folder's, which is still there
+    if had_own and not elsewhere and own.is_file() and "model" not in config.detector.model_fields_set:
+        raise ConfigError(
+            f"{own}: expected the detector that the last run into this folder used, found another file (it"
+            " was damaged or replaced); put it back, or name a detector (`--detector default`)"
+        )
 
 
 def _at(record: object, *keys: str) -> object:

@@ -17,8 +17,8 @@ def need(names: Sequence[str], purpose: str, command: str) -> None:
         command: the pip command that installs them all.
 
     Raises:
-        DependencyError: some are not installed, or one is and does not load (half a wheel, a library of another
-            version): each with the command that helps.
+        DependencyError: some are not installed, or one is and does not load (half a wheel, another library's
+            version), each with the command that helps.
     """
     missing = [name for name in names if find_spec(name) is None]
     if missing:

@@ -13,7 +13,13 @@ from stream.report.record import count_of, mapping, number, text
 from stream.report.words import count, esc, lasting
 from stream.workdir import WorkFolder
 
-_MEASURES = (  # name in the record, heading, what it says
+_Measures = tuple[tuple[str, str, str], ...]
+_DETECTOR_MEASURES: _Measures = (
+    ("score", "Signal", "the mean of the two below; more is better"),
+    ("agreement", "Agreement", "average precision against what the detector before was sure of"),
+    ("steady", "Steady", "share of its boxes found again a moment before and after; more is better"),
+)
+_MEASURES: _Measures = (  # name in the record, heading, what it says
     ("score", "Signal", "how surely a track’s nearest tracks are nearer than a rival; more is better"),
     (
         "verification",
@@ -36,8 +42,8 @@ def adaptation_of(folder: WorkFolder, record: Mapping[str, Any]) -> Adaptation |
         kept=in_use,
         finished="unfinished" not in about,
         reason=text(about.get("reason")),
-        before=_measured(about.get("before")),
-        after=_measured(about.get("after")),
+        before=_measured(about.get("before"), _MEASURES),
+        after=_measured(about.get("after"), _MEASURES),
         seconds=number(about.get("seconds")),
         steps=count_of(about.get("steps")),
         planned_steps=count_of(about.get("planned_steps")),
@@ -47,8 +53,8 @@ def adaptation_of(folder: WorkFolder, record: Mapping[str, Any]) -> Adaptation |
     )
 
 
-def _measured(value: object) -> dict[str, float]:
-    found = {name: number(mapping(value).get(name)) for name, _, _ in _MEASURES}
+def _measured(value: object, measures: _Measures) -> dict[str, float]:
+    found = {name: number(mapping(value).get(name)) for name, _, _ in measures}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
@@ -67,6 +73,8 @@ def detector_adaptation_of(folder: WorkFolder, record: Mapping[str, Any]) -> Det
         sure_boxes=count_of(about.get("sure_boxes")),
         windows=count_of(about.get("windows")),
         held_out=count_of(about.get("held_out")),
+        before=_measured(about.get("before"), _DETECTOR_MEASURES),
+        after=_measured(about.get("after"), _DETECTOR_MEASURES),
     )
 
 
@@ -84,7 +92,8 @@ def adaptation_section(data: ReportData) -> str:
             "The detector was trained on what it was sure of in windows of this show, without labels. Windows"
             " that were not trained on measure it."
         )
-        facts = _facts(_detector(data.detector_adaptation))
+        about = data.detector_adaptation
+        facts = _beside(_measures(about.before, about.after, _DETECTOR_MEASURES), _detector(about))
         parts.append(
             f"<p>{words}</p></div>{facts}" if not parts else f"<h3>Detector</h3><p>{words}</p>{facts}"
         )
@@ -101,7 +110,10 @@ def _embedding(about: Adaptation) -> str:
         facts.append(("Network", f"embeddings/{embeddings.ADAPTED}/{embeddings.MODEL}"))
     if about.seconds is not None:
         facts.append(("Took", f"{lasting(about.seconds)}, not counted in the run’s"))
-    measured = _measures(about)
+    return _beside(_measures(about.before, about.after, _MEASURES), facts)
+
+
+def _beside(measured: str, facts: list[tuple[str, str]]) -> str:
     return f'<div class="run">{measured}{_facts(facts)}</div>' if measured else _facts(facts)
 
 
@@ -141,13 +153,15 @@ def _result(about: Adaptation) -> str:
     return "Embeddings as they were" if about.finished else "Not finished; embeddings as they were"
 
 
-def _measures(about: Adaptation) -> str:
+def _measures(before: Mapping[str, float], after: Mapping[str, float], measures: _Measures) -> str:
     rows = []
-    for name, heading, words in _MEASURES:
-        if name in about.before and name in about.after:
+    for name, heading, words in measures:
+        if name in before and name in after:
+            if name != "score" and before[name] == after[name] and before[name] in (0.0, 1.0):
+                continue  # at its limit before and after: it has nothing to say
             pair = "".join(
-                _bar(when, name, measured[name], "slowest" if when == "after" else "")
-                for when, measured in (("before", about.before), ("after", about.after))
+                _bar(when, measured[name], "slowest" if when == "after" else "")
+                for when, measured in (("before", before), ("after", after))
             )
             rows.append(
                 f'<tr><th scope="row">{heading}<small>{words}</small></th>'
@@ -161,10 +175,10 @@ def _measures(about: Adaptation) -> str:
     )
 
 
-def _bar(when: str, name: str, value: float, kind: str) -> str:
-    # the signal is the mean logarithm of a probability
-    share = math.exp(min(value, 0.0)) if name == "score" else min(max(value, 0.0), 1.0)
-    figure = f"{value:.4f}" if name == "score" else f"{100 * value:.1f} %"
+def _bar(when: str, value: float, kind: str) -> str:
+    # the embedding's signal is the mean logarithm of a probability, which is what its bar shows
+    share = math.exp(value) if value < 0 else min(value, 1.0)
+    figure = f"{value:.4f}" if value < 0 else f"{100 * value:.1f} %"
     return (
         f'<span class="meter {kind}"><b>{when}</b><span class="meter-bar">'
         f'<i style="width:{100 * share:.1f}%"></i></span><small>{figure}</small></span>'

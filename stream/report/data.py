@@ -161,6 +161,8 @@ class DetectorAdaptation:
     sure_boxes: int | None
     windows: int | None
     held_out: int | None
+    before: dict[str, float]
+    after: dict[str, float]
 
 
 @dataclass(frozen=True)

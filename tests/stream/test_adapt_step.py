@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tiny_nets
 
-import stream.adapt
+import stream.packages
 from stream import Summary, cluster, load_config, run
 from stream.adapt import is_adapted
 from stream.cartoon.write import Episode, render_episode
@@ -154,7 +154,7 @@ def test_auto_leaves_an_embedder_that_was_brought(plain: Path, episode: Episode,
 def test_without_torch_auto_says_so_and_on_does_nothing(
     episode: Episode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream.adapt, "find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setattr(stream.packages, "find_spec", lambda name: None if name == "torch" else name)
     summary = job(episode, tmp_path / "work", QUICK)
     assert summary.exit_code == 0
     assert summary.clusters > 0

@@ -141,13 +141,14 @@ def _check(learned: Sequence[Lesson], held: Sequence[Lesson], steps: int, recipe
     if sure < recipe.fewest:
         raise EngineError(
             f"expected at least {recipe.fewest} sure boxes to learn from, found {sure} in {len(learned)}"
-            " frames; give more of the show"
+            " frames; what was there stays; give more minutes, which look at more frames, or more of the show"
         )
     measured = sum(len(lesson.sure) for lesson in held)
     if measured < recipe.fewest_held:
         raise EngineError(
             f"expected at least {recipe.fewest_held} sure boxes to measure by, found {measured} in"
-            f" {len(held)} frames; give more of the show"
+            f" {len(held)} frames; what was there stays; give more minutes, which look at more frames, or"
+            " more of the show"
         )
     share = recipe.scenes.film * recipe.scenes.real * recipe.batch
     needed = math.ceil(len(learned) / share)
