@@ -21,12 +21,6 @@ __device__ inline void put(Half* to, float v) {
 #endif
 }
 
-// Byte k of a word as a float: 2^23 + byte is a float whose last bits are the byte. The conversion that the
-// language has runs at an eighth of the rate.
-__device__ inline float byte_of(unsigned word, int k) {
-    return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440 | k)) - 8388608.0f;
-}
-
 __device__ inline unsigned clip8(int v) { return (unsigned)(v < 0 ? 0 : v > 255 ? 255 : v); }
 
 // Bytes of a warp's row, kept in words, to where they belong: words where these fall on words.

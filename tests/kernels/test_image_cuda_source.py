@@ -67,7 +67,8 @@ def test_letterbox_matches_the_definition(
         expected = letterbox_reference(images, place, MUL, ADD, bgr)
         found = letterbox(gpu.xp.asarray(images), place, mul=MUL, add=ADD, bgr=bgr, dtype=dtype)
         assert found.dtype == dtype
-        tolerance = 1e-5 if dtype == "float32" else 5e-3  # half has 11 bits; values reach 7.7
+        # weights have 16 bits: 0.003 of the 255 levels; half has 11 bits, and values reach 7.7
+        tolerance = 1e-4 if dtype == "float32" else 5e-3
         np.testing.assert_allclose(gpu.host(found).astype(np.float32), expected, atol=tolerance)
 
 
@@ -77,7 +78,7 @@ def test_letterbox_is_the_cpu_s(gpu: Any) -> None:
     place = fit_letterbox(270, 480, 96, 160)
     expected = letterbox(images, place, mul=1 / 255)
     found = gpu.host(letterbox(gpu.xp.asarray(images), place, mul=1 / 255))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def boxes_in(height: int, width: int, count: int, seed: int) -> list[tuple[float, float, float, float]]:
@@ -125,14 +126,16 @@ def test_pictures_of_any_size_in_one_buffer(gpu: Any) -> None:
         assert gpu.launches == ["resize_1"]
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 300])
-def test_a_source_too_wide_for_what_a_warp_keeps(size: int, gpu: Any) -> None:
-    """4,000 columns to one pixel, to a few, and to so many that each stretch holds some of them."""
+@pytest.mark.parametrize("size", [1, 2, 5, 100, 300])
+def test_a_source_too_large_for_what_a_warp_keeps(size: int, gpu: Any) -> None:
+    """4,000 columns to one pixel, to a few, and to so many that each stretch holds some; and 4,000 rows."""
     image = noise(8, 4000, 3)
-    box = (0.5, 0.25, 3999.0, 7.5)
-    expected = resize(image, box, 2, size)
-    found = gpu.host(resize(gpu.xp.asarray(image), box, 2, size))
-    assert np.abs(found.astype(int) - expected).max() <= 1
+    wide, tall = (0.5, 0.25, 3999.0, 7.5), (0.25, 0.5, 7.5, 3999.0)
+    turned = np.ascontiguousarray(image.transpose(1, 0, 2))
+    for source, box, out in ((image, wide, (2, size)), (turned, tall, (size, 2))):
+        expected = resize(source, box, *out)
+        found = gpu.host(resize(gpu.xp.asarray(source), box, *out))
+        assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_a_whole_square_alone(gpu: Any) -> None:

@@ -117,17 +117,16 @@ static unsigned short float_to_half(float v) {
     memcpy(&bits, &h, 2);
     return bits;
 }
-static float __uint_as_float(unsigned bits) {
-    float v;
-    memcpy(&v, &bits, 4);
-    return v;
-}
 static unsigned __byte_perm(unsigned a, unsigned b, unsigned select) {
     const unsigned long long bytes = (unsigned long long)b << 32 | a;
     unsigned v = 0;
     for (int k = 0; k < 4; k++) v |= (unsigned)(bytes >> 8 * (select >> 4 * k & 7) & 255) << 8 * k;
     return v;
 }
+static unsigned __dp2a_lo(unsigned a, unsigned b, unsigned c) {
+    return c + (a & 0xffff) * (b & 255) + (a >> 16) * (b >> 8 & 255);
+}
+static unsigned __dp2a_hi(unsigned a, unsigned b, unsigned c) { return __dp2a_lo(a, b >> 16, c); }
 static float __fmul_rn(float a, float b) { return a * b; }  // built without fused operations
 static int __clz(unsigned v) { return v ? __builtin_clz(v) : 32; }
 static int __popc(unsigned v) { return __builtin_popcount(v); }
