@@ -125,6 +125,23 @@ def test_the_next_run_goes_on_with_it_until_another_is_named(
     assert again() == (0, [], "default")
 
 
+def test_a_moved_folder_whose_detector_is_another_file_is_refused_in_a_word(
+    episode: Episode, done: tuple[Path, DetectorSummary], tmp_path: Path
+) -> None:
+    work = tmp_path / "moved"
+    shutil.copytree(done[0], work)
+    with WorkFolder.open(work, create=False) as folder:
+        told = folder.read_run()
+        told["config"]["detector"]["model"] = str(tmp_path / "before" / "detector" / "adapted.onnx")
+        folder.write_run(told)
+        own = own_detector(folder)
+    own.write_bytes(b"torn")
+    settings: dict[str, Any] = {"interval": 2.0, "clusters": (2, 4), "report": False}
+    with pytest.raises(ConfigError, match="damaged or replaced"):
+        run(episode.video, work, **settings)
+    assert run(episode.video, work, detector="default", **settings).exit_code == 0
+
+
 @pytest.mark.slow
 def test_an_adapted_detector_is_not_adapted_once_more(
     done: tuple[Path, DetectorSummary], tmp_path: Path

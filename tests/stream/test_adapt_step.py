@@ -227,3 +227,22 @@ def test_the_option(episode: Episode, plain: Path, poor: Path) -> None:
     assert answer.returncode == 2
     assert "expected at least 300 different crops" in answer.stderr
     assert answer.stdout.startswith(("3 clusters", "4 clusters", "5 clusters"))
+
+
+def test_off_says_that_an_earlier_adaptation_is_in_use(episode: Episode, poor: Path, adapted: Path) -> None:
+    summary = job(episode, adapted, "off", poor)
+    assert summary.adapt_seconds == 0
+    assert any("adapted before; to go back, delete" in note for note in summary.notes)
+
+
+def test_what_was_turned_down_is_told_and_tried_again_with_more_minutes(
+    episode: Episode, poor: Path, adapted: Path
+) -> None:
+    with WorkFolder.open(adapted, create=False) as folder:
+        record = folder.read_run()
+        record["adaptation"] |= {"kept": False, "reason": "no better by chance", "minutes": 10.0}
+        folder.write_run(record)
+    told = job(episode, adapted, {"mode": "on"} | QUICK | {"minutes": 9.0}, poor)
+    assert told.adapt_seconds == 0
+    assert any("as 10 minutes showed before: no better by chance" in note for note in told.notes)
+    assert job(episode, adapted, {"mode": "on"} | QUICK, poor).adapt_seconds > 0
