@@ -29,6 +29,7 @@ from engines.runtime.base import EngineError
 from engines.train import figures
 from engines.train.batches import BatchSize, Sampler, apart, contrast, vicreg
 from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
+from engines.train.quiet import quiet_export
 from engines.train.views import MEAN, SIDE, STD, Augmentation, Bank, Views
 
 CREDITS = (
@@ -285,15 +286,16 @@ def export(embedder: Embedder, path: Path, facts: dict[str, Any]) -> None:
 
     embedder = copy.deepcopy(embedder).eval().to(memory_format=torch.contiguous_format)
     batch = torch.export.Dim("N", min=1)
-    program = torch.onnx.export(
-        embedder,
-        (torch.zeros(2, 3, SIDE, SIDE),),
-        input_names=["images"],
-        output_names=["embedding"],
-        dynamic_shapes=({0: batch},),
-        dynamo=True,
-        verbose=False,
-    )
+    with quiet_export():
+        program = torch.onnx.export(
+            embedder,
+            (torch.zeros(2, 3, SIDE, SIDE),),
+            input_names=["images"],
+            output_names=["embedding"],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import math
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.nets.yolo import Yolo
+from engines.train.quiet import quiet_export
 
 NAMES = {0: "character", 1: "face"}
 IMAGE_SIZE = (192, 320)  # the working size: what most training pictures have
@@ -53,9 +50,7 @@ def export_detector(net: nn.Module, path: Path, version: str, extra: dict[str, s
     batch = torch.export.Dim("batch", min=1, max=1024)
     rows = torch.export.Dim("rows", min=1, max=128)
     cols = torch.export.Dim("cols", min=1, max=128)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quiet_export():
         program = torch.onnx.export(
             net,
             (sample,),
