@@ -133,6 +133,9 @@ def test_a_file_fetched_elsewhere(tmp_path: Path) -> None:
     brought.write_bytes(CONTENT)
     assert adopt(brought, tmp_path / "models" / "weights.pth", SHA256).read_bytes() == CONTENT
     assert brought.exists()
+    time = (tmp_path / "models" / "weights.pth").stat().st_mtime_ns
+    adopt(brought, tmp_path / "models" / "weights.pth", SHA256)
+    assert (tmp_path / "models" / "weights.pth").stat().st_mtime_ns == time
     brought.write_bytes(CONTENT[:-1])
     with pytest.raises(EngineError, match=r"brought\.pth: expected a file whose sha256"):
         adopt(brought, tmp_path / "models" / "other.pth", SHA256)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_nets import Mean, export
 
-from engines.models import resolve
+from engines.models import list_downloads, resolve
+from engines.nets.densenet import densenet161
 from engines.runtime.devices import cuda_missing
 from engines.runtime.precision import calibration
 from stream import run
 from stream.cartoon.write import Episode
 from stream.cli import main
-from stream.config import Config, load_config
+from stream.config import Config, EmbedderConfig, load_config
+from stream.embed import Embedder
 from stream.engine_check import compare
 from stream.engine_samples import of_folder, rendered
 from stream.stations import row_settings
@@ -166,6 +170,28 @@ def test_models_lists_what_can_be_pulled(celstream: Celstream) -> None:
     assert done.returncode == 0
     assert "celstream models pull densenet161" in done.stdout
     assert "celstream-detector (detector)" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_weights_become_an_embedder(
+    celstream: Celstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random ones here, in the place of torchvision's, brought in a file."""
+    torch.manual_seed(0)
+    torch.save(densenet161().state_dict(), tmp_path / "weights.pth")
+    sha256 = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    known = [replace(download, sha256=sha256[:8]) for download in list_downloads()]
+    monkeypatch.setattr("engines.models.list_downloads", lambda *_: known)
+    done = celstream("models", "pull", "densenet161", "--file", "weights.pth")
+    assert done.returncode == 0, done.stderr
+    network = Path(done.stdout.strip())
+    assert network == tmp_path / "models" / "densenet161.onnx"
+    made = network.stat().st_mtime_ns
+    assert celstream("models", "pull", "densenet161", "--file", "weights.pth").returncode == 0
+    assert network.stat().st_mtime_ns == made
+    embedder = Embedder(EmbedderConfig(model="densenet161"), device="cpu")
+    assert (embedder.dim, embedder.input_size) == (2208, 224)
 
 
 def test_precision_changes_the_rows_and_the_engine_does_not() -> None:
