@@ -63,6 +63,7 @@ class RawImage:
     where: str = ""
     found: Sequence[ImageFile] = ()
     boxes: list[RawBox] = field(default_factory=list)
+    lost: int = 0  # boxes that could not be used, each listed: where all were, it is no empty image
     width: int = 0  # 0: the labels do not say
     height: int = 0
     actual: tuple[int, int] | None = None  # where it is no image file yet: the size it will have
@@ -103,6 +104,7 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
     """
     used: set[Path] = set()
     images: dict[str, LabelledImage] = {}
+    spoilt: dict[str, RawImage] = {}
     for entry in raw.images:
         used.update(file.path for file in entry.found)
         image = _image(entry, options, problems)
@@ -112,6 +114,13 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
             problems.add("same_image_twice", entry.file, entry.where, image.name, "merged")
             image = _merged(images[image.name], image, entry, problems)
         images[image.name] = image
+        if entry.lost:
+            spoilt.setdefault(image.name, entry)
+    for name, entry in spoilt.items():
+        if not len(images[name]):  # somebody is in it: trained on as empty, it would teach the opposite
+            lost = "its 1 box cannot" if entry.lost == 1 else f"none of its {entry.lost} boxes can"
+            problems.add("only_unusable", entry.file, entry.where, f"{name}: {lost} be used")
+            del images[name]
     for file in raw.index.files.values():
         if file.path not in used:
             image = _unlabelled(file, options, problems)
@@ -119,7 +128,8 @@ def finish(raw: RawDataset, options: ReadOptions, problems: Problems) -> Labelle
                 images.setdefault(image.name, image)
     if not images:
         found = f"{len(raw.images)} labelled and {len(raw.index.files)} image files"
-        advice = "give the folder of the images" if not raw.index.files else "see what is wrong with each"
+        there = bool(raw.index.files) or any(entry.found for entry in raw.images)
+        advice = "see what is wrong with each" if there else "give the folder of the images"
         listing = problems.as_text(3)
         raise ConfigError(
             f"no image with usable labels, of {found}; {advice}" + f"\n{listing}" * bool(listing)
@@ -149,6 +159,7 @@ def _image(entry: RawImage, options: ReadOptions, problems: Problems) -> Labelle
     for box in entry.boxes:
         corners = _usable(box, entry, size, scale, problems)
         if corners is None:
+            entry.lost += 1
             continue
         if rows.setdefault(_key(box.label, corners), box) is not box:
             detail = f"{_shown(corners)} of {entry.name} again, of the same class"

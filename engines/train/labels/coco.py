@@ -11,8 +11,10 @@ so on. Read is one JSON file, or all such files of a folder: their categories ar
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,7 @@ class _File:
     categories: dict[Id, str] = field(default_factory=dict)
     boxes: array[float] = field(default_factory=lambda: array("d"))
     rows: list[tuple[Id, Id, Id, tuple[str, ...]]] = field(default_factory=list)  # image, category, id, flags
+    lost: Counter[Id] = field(default_factory=Counter)  # annotations that cannot be read, by image
     outlines: int = 0
     keypoints: int = 0
 
@@ -119,6 +122,9 @@ def _read_file(path: Path, index: ImageIndex, problems: Problems) -> _File:
                     take[key](file, value, f"line {line}", index, problems)
                 except Malformed as error:
                     problems.add("malformed", path, _place(key, value, line), str(error))
+                    if key == "annotations" and isinstance(value, dict):
+                        with contextlib.suppress(Malformed):  # of no image that can be told
+                            file.lost[_id(value, "image_id")] += 1
     except Malformed as error:
         place = f"{path}, {error.where}" if error.where else str(path)
         raise ConfigError(f"{place}: {error}; mend it or fetch it again") from error
@@ -230,11 +236,15 @@ def _place_boxes(file: _File, names: Sequence[str], problems: Problems) -> None:
         if image not in file.images:
             problems.add("unknown_image", file.path, where, f"image {image} is not in the file")
         elif category not in file.categories:
+            file.lost[image] += 1
             problems.add("unknown_class", file.path, where, f"category {category} is not in the file")
         else:
             label = numbers[file.categories[category]]
             box = _corners(file.boxes[4 * row : 4 * row + 4])
             file.images[image].boxes.append(RawBox(box, label, where, flags))
+    for image, count in file.lost.items():
+        if image in file.images:
+            file.images[image].lost += count
 
 
 def _corners(box: Sequence[float]) -> Corners:

@@ -3,7 +3,8 @@
 Read are the layouts that are about: the text beside its image; Ultralytics' ``images/.../x.jpg`` and
 ``labels/.../x.txt``; class names in ``data.yaml``, ``obj.names``, ``*.names``, ``classes.txt`` or what a
 ``*.data`` file names; splits from ``data.yaml`` or ``*.data`` (folders or lists of images). An empty text is
-an image that was looked at and holds nothing. Lines of polygons become their bounding boxes.
+an image that was looked at and holds nothing; an image whose lines are all unusable is not, and is left out.
+Lines of polygons become their bounding boxes.
 
 Written is what both DarkNet and Ultralytics read: ``images/``, ``labels/``, ``obj.names``, ``obj.data``,
 ``data.yaml`` and, with splits, ``train.txt`` and ``val.txt``. Numbers have six decimals, and more where that
@@ -29,6 +30,7 @@ from engines.train.labels.texts import Malformed, class_name, read_text, read_ya
 from stream.errors import ConfigError
 
 _LISTS = ("classes.txt", "obj.names", "classes.names", "train.txt", "val.txt", "valid.txt", "test.txt")
+_PIXELS = 2.0  # shares beyond it are no box that sticks out a little, but pixels
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
@@ -197,10 +199,12 @@ def _read_boxes(raw: RawImage, places: list[int], problems: Problems) -> None:
             kind, corners = _box(line.split(), raw, where, problems)
         except Malformed as error:
             problems.add("malformed", raw.file, where, str(error))
+            raw.lost += 1
             continue
         if 0 <= kind < len(places):
             raw.boxes.append(RawBox(corners, places[kind], where))
         else:
+            raw.lost += 1
             problems.add(
                 "unknown_class",
                 raw.file,
@@ -219,6 +223,10 @@ def _box(
     if len(values) < 5 or not math.isfinite(values[0]) or values[0] != int(values[0]):
         shown = " ".join(words)[:60]
         raise Malformed(f"expected `class cx cy width height`, got {shown!r}")
+    shares = values[1:5] if len(values) <= 6 else values[1:]
+    if any(_PIXELS < abs(share) < math.inf for share in shares):
+        shown = " ".join(words[1:])[:60]
+        raise Malformed(f"{shown}: values look like pixels; DarkNet wants shares of the image, 0 to 1")
     if len(values) >= 7 and len(values) % 2 == 1:
         problems.add("outline", raw.file, where, "a polygon", "kept as its bounding box")
         xs, ys = values[1::2], values[2::2]

@@ -118,6 +118,7 @@ def _number(image: RawImage, labels: Sequence[str], names: Sequence[str], proble
         if label in numbers:
             boxes.append(RawBox(box.corners, numbers[label], box.where, box.flags))
         else:
+            image.lost += 1
             problems.add("unknown_class", image.file, box.where, f"{label!r} is not in the list of classes")
     image.boxes = boxes
 
@@ -142,6 +143,7 @@ def _read_file(
             corners = _corners(element, options.voc_origin)
         except Malformed as error:
             problems.add("malformed", file, where, str(error))
+            image.lost += 1
             continue
         told["parts"] += bool(element.all("part"))
         told["zeros"] += min(corners[:2]) == -1

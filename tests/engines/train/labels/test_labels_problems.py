@@ -41,8 +41,8 @@ def thing(name: str, *edges: object) -> str:
 
 
 def only(problems: Problems, kind: str) -> Problem:
-    """The one problem of this kind, when there is no serious one of another."""
-    assert {problem.kind for problem in problems.serious()} <= {kind}, problems.as_text()
+    """The one problem of this kind, when there is no serious one of another (but what follows from it)."""
+    assert {problem.kind for problem in problems.serious()} <= {kind, "only_unusable"}, problems.as_text()
     (found,) = problems.of(kind)
     return found
 
