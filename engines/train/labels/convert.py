@@ -301,4 +301,6 @@ def _cut(video: Path, images: list[LabelledImage], folder: Path) -> None:
         raise ConfigError(str(error)) from error
     if waiting:
         times = ", ".join(f"{time:g}" for time in list(waiting)[:4])
-        raise ConfigError(f"{video}: ends before the labelled times {times}; are the labels of this video?")
+        raise ConfigError(
+            f"{video}: no frames at the labelled times {times}, though it goes on; is it damaged?"
+        )

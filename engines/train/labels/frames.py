@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,24 @@ def read_frame(path: Path, time_s: float) -> npt.NDArray[np.uint8]:
     for _, picture in read_frames(path, [time_s]):
         return picture
     raise ValueError(f"{path}: no frame at {time_s:g} s or after")
+
+
+def without_frame(path: Path, times: Iterable[float]) -> list[float]:
+    """Those of ``times``, in order, at and after which the video has no frame that can be decoded.
+
+    The last one is tried first: where it has its frame, nothing else is decoded.
+    """
+
+    def late(time: float) -> bool:
+        try:
+            return next(read_frames(path, [time]), None) is None
+        except ValueError:
+            return True
+
+    ordered = sorted(set(times))
+    if not ordered or not late(ordered[-1]):
+        return []
+    return ordered[bisect_left(ordered, True, key=late) :]
 
 
 def read_frames(path: Path, times: Iterable[float]) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:

@@ -1,9 +1,10 @@
 """This project's own label CSV (stream/labels.py): frames of videos by their times, or still images by name.
 
 A frame of a video is looked for as an image called ``<video>_t<seconds>`` (``show_t0024.0.png``), as the
-converter cuts them; where there is none but the video is there, the frame is read from the video. Boxes are
-scaled where the frame has another size than its row says. A box without an identity is of the class
-``character``. Frames marked ``credits`` or ``uncertain`` are left out: they may hold boxes nobody drew.
+converter cuts them; where there is none but the video is there, the frame is read from the video; times after
+its end are left out. Boxes are scaled where the frame has another size than its row says. A box without an
+identity is of the class ``character``. Frames marked ``credits`` or ``uncertain`` are left out: they may hold
+boxes nobody drew.
 
 Written are ``labels_boxes.csv``, ``labels_frames.csv`` and ``images/``; corners have one decimal.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -52,9 +54,15 @@ def read_table(source: Path, options: ReadOptions, problems: Problems) -> RawDat
     classes: dict[str, int] = {}
     for line, row in _rows(path, BOX_COLUMNS[:8]):
         try:
-            _take_box(row, path, f"line {line}", images, classes)
+            image = _entry(row, path, f"line {line}", images)
         except Malformed as error:
             problems.add("malformed", path, f"line {line}", str(error))
+            continue
+        try:
+            _take_box(row, image, f"line {line}", classes)
+        except Malformed as error:
+            problems.add("malformed", path, f"line {line}", str(error))
+            image.lost += 1
     frames = frames_csv(path)
     if frames != path and frames.is_file():
         for line, row in _rows(frames, FRAME_COLUMNS):
@@ -68,6 +76,7 @@ def read_table(source: Path, options: ReadOptions, problems: Problems) -> RawDat
     root = options.images or path.parent
     index = ImageIndex([root])
     _find(images, index, root)
+    _leave_late(images.values(), problems)
     return RawDataset(list(images.values()), tuple(names), index)
 
 
@@ -116,15 +125,12 @@ def _entry(row: dict[str, str], path: Path, where: str, images: dict[Key, RawIma
     return images[key]
 
 
-def _take_box(
-    row: dict[str, str], path: Path, where: str, images: dict[Key, RawImage], classes: dict[str, int]
-) -> None:
+def _take_box(row: dict[str, str], image: RawImage, where: str, classes: dict[str, int]) -> None:
     label = class_name(row.get("identity") or NO_IDENTITY)
     width, height = _number(row, "frame_width"), _number(row, "frame_height")
     if not (1 <= width < 1e6 and 1 <= height < 1e6):
         raise Malformed(f"expected a frame size in pixels, got {width:g}x{height:g}")
     corners: Corners = tuple(_number(row, name) for name in _CORNERS)  # type: ignore[assignment]
-    image = _entry(row, path, where, images)
     if not image.width:
         image.width, image.height = int(width), int(height)
     sx, sy = image.width / int(width), image.height / int(height)
@@ -167,6 +173,24 @@ def _find(images: dict[Key, RawImage], index: ImageIndex, root: Path) -> None:
                 sizes[video] = _video_size(video)
             image.actual = sizes[video]
             image.found = [ImageFile(video, image.name)] if image.actual else []
+
+
+def _leave_late(images: Iterable[RawImage], problems: Problems) -> None:
+    """List the frames that would be read from videos that end before."""
+    from engines.train.labels.frames import without_frame
+
+    by_video: dict[Path, list[RawImage]] = defaultdict(list)
+    for image in images:
+        if image.actual and image.judged:
+            by_video[image.found[0].path].append(image)
+    for video, frames in by_video.items():
+        late = set(without_frame(video, [frame.time_s or 0.0 for frame in frames]))
+        for frame in frames:
+            if frame.time_s in late:
+                boxes = f"{len(frame.boxes)} box{'es' * (len(frame.boxes) != 1)}"
+                detail = f"{video.name} has no frame at {frame.time_s:g} s or after it ({boxes})"
+                problems.add("late_time", frame.file, frame.where, detail)
+                frame.readable = False
 
 
 def _video_size(path: Path) -> tuple[int, int] | None:

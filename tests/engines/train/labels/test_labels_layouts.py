@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from engines.train.labels import LabelledImage, Problems, ReadOptions, convert, form_of, read_labels
-from engines.train.labels.frames import read_frames
+from engines.train.labels import LabelledImage, Problems, ReadOptions, check, convert, form_of, read_labels
+from engines.train.labels.frames import read_frames, without_frame
 from stream.cartoon.write import Episode, render_episode
 from stream.errors import ConfigError
 
@@ -262,14 +262,51 @@ def test_frames_are_the_same_whether_jumped_to_or_played_to(episode: Episode) ->
     assert list(read_frames(episode.video, [99.0])) == []
 
 
-def test_labels_after_the_end_of_their_video_are_refused(episode: Episode, tmp_path: Path) -> None:
-    lines = episode.boxes_csv.read_text().splitlines()[:2]
-    path = episode.boxes_csv.with_name("late_boxes.csv")
+def late(episode: Episode, *times: str) -> Path:
+    """The episode's labels, and its first row again at other times."""
+    lines = episode.boxes_csv.read_text().splitlines()
     cells = lines[1].split(",")
-    path.write_text("\n".join([lines[0], ",".join([cells[0], "99", *cells[2:]])]) + "\n")
-    with pytest.raises(ConfigError, match="ends before the labelled times 99"):
+    extra = [",".join([cells[0], time, *cells[2:]]) for time in times]
+    path = episode.boxes_csv.with_name("late_boxes.csv")
+    path.write_text("\n".join([*lines, *extra]) + "\n")
+    return path
+
+
+def test_labels_after_the_end_of_their_video_are_listed_and_the_rest_is_written(
+    episode: Episode, tmp_path: Path
+) -> None:
+    path = late(episode, "99", "98.5")
+    done = convert(path, "coco", tmp_path / "out")
+    assert [(p.detail.split(" has ")[1], p.action) for p in done.problems.of("late_time")] == [
+        ("no frame at 99 s or after it (1 box)", "left out"),
+        ("no frame at 98.5 s or after it (1 box)", "left out"),
+    ]
+    assert [p.where for p in done.problems.serious()] == [
+        f"line {len(path.read_text().splitlines()) - i}" for i in (1, 0)
+    ]
+    assert (done.images, done.problems.left_out()) == (5, 2)
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 5
+    assert check(path).problems.counts() == {"late_time": 2}
+    with pytest.raises(ConfigError, match="refused by strict, 2 problems"):
+        convert(path, "coco", tmp_path / "strict", strict=True)
+
+
+def test_labels_that_are_all_after_the_end_are_refused(episode: Episode, tmp_path: Path) -> None:
+    path = late(episode, "99")
+    lines = path.read_text().splitlines()
+    path.write_text(f"{lines[0]}\n{lines[-1]}\n")
+    with pytest.raises(ConfigError, match="no frame at 99 s or after it") as caught:
         convert(path, "coco", tmp_path / "out")
+    assert "see what is wrong with each" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_times_without_a_frame(episode: Episode) -> None:
+    with av.open(str(episode.video)) as container:
+        last = max(float(frame.time) for frame in container.decode(video=0))
+    assert without_frame(episode.video, [0.5, last, last - 1]) == []
+    assert without_frame(episode.video, [last + 0.01, 70.0, 0.0, last, 8.0]) == [last + 0.01, 8.0, 70.0]
+    assert without_frame(episode.video, []) == []
 
 
 def test_frames_of_one_video_in_both_parts_are_told(episode: Episode, tmp_path: Path) -> None:
