@@ -16,6 +16,7 @@ that is done with its segment goes on to the next, up to :data:`AHEAD` segments 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -34,6 +35,9 @@ Decode = Callable[[Segment, Note, FrameMemory], Iterator[FrameBatch]]
 
 #: Segments begun or waiting for each lane. Raising it bridges segments of very different length.
 AHEAD = 2
+
+#: Seconds that closing waits for lanes to end what they are doing.
+CLOSE_S = 10.0
 
 
 @dataclass(eq=False)
@@ -64,6 +68,7 @@ class Lanes:
         self._changed = threading.Condition()
         self._waiting: deque[_Task] = deque()
         self._tasks: dict[int, _Task] = {}  # by id of the segment
+        self._current: _Task | None = None  # being handed out
         self._number = 0
         self._closed = False
         self._threads = [
@@ -101,10 +106,11 @@ class Lanes:
 
         Raises:
             KeyError: :meth:`ahead` did not give it, or it was decoded before.
+            Cancelled: the lanes were closed before its end.
             Exception: what its decoding raised, after the batches before it.
         """
         with self._changed:
-            task = self._tasks.pop(id(segment))
+            task = self._current = self._tasks.pop(id(segment))
         self.memory.pool.advance(task.turn.number)
         try:
             while (item := self._next(task)) is not None:
@@ -122,7 +128,9 @@ class Lanes:
     def _next(self, task: _Task) -> Any:
         with self._changed:
             while not task.ready:
-                if task.ended or self._closed:
+                if self._closed:
+                    raise Cancelled  # and not an end, which would make a whole segment of a part
+                if task.ended:
                     return None
                 self.memory.pool.want(task.turn.number)
                 self._changed.wait()
@@ -166,14 +174,16 @@ class Lanes:
         """Give up what is begun and end the lanes; a decoder that hangs is left behind."""
         with self._changed:
             self._closed = True
-            for task in (*self._tasks.values(), *self._waiting):
+            current = () if self._current is None else (self._current,)
+            for task in (*self._tasks.values(), *self._waiting, *current):
                 task.turn.cancelled.set()
                 task.ready.clear()
             self._tasks.clear()
             self._waiting.clear()
             self._changed.notify_all()
+        deadline = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
 
 class SegmentDecoder:

@@ -154,6 +154,26 @@ def test_giving_up_a_segment_or_all_of_them_frees_everything(videos: list[Video]
     assert not any(thread.is_alive() for thread in lanes._threads)
 
 
+def test_closing_the_lanes_does_not_make_a_part_of_a_segment_whole(videos: list[Video]) -> None:
+    stuck = threading.Event()
+
+    def stops(
+        segment: Segment, note: Callable[[str], None], memory: FrameMemory
+    ) -> Generator[FrameBatch, None, None]:
+        yield next(iter(opened(segment, note, memory)))
+        stuck.wait(20)
+
+    lanes = Lanes(stops, 1, memory_of(6 * BATCH))
+    batches = lanes.decode(next(lanes.ahead(segments_of(videos))), lambda _: None)
+    assert len(next(batches)) == 3
+    threading.Timer(0.3, stuck.set).start()
+    closing = threading.Timer(0.1, lanes.close)
+    closing.start()
+    with pytest.raises(Cancelled):
+        next(batches)
+    closing.join()
+
+
 def test_segments_are_begun_no_further_ahead_than_lanes_need(videos: list[Video]) -> None:
     begun = []
 
