@@ -70,7 +70,7 @@ class Detector:
         self.score = config.score if config.score is not None else self._recommended_score()
         height, width = self.canvas(*self._trained)
         trial = np.zeros((1, 3, height, width), np.float32)
-        outputs = {k: to_host(v, "trial") for k, v in self._network.run(trial).items()}
+        outputs = self._network.tried(trial)
         self._head: Head = recognize(self._network, outputs, height, width)
         self.class_names = self._head.class_names
         self._kept = self._find_kept()
@@ -215,9 +215,7 @@ class Detector:
         if head.layout is not None and on_device(outputs[head.key]):
             return self._checked(self._find(outputs, place), len(images))
         outputs = {name: to_host(value, "network output") for name, value in outputs.items()}
-        for name, value in outputs.items():
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise self._not_finite(f"output {name!r} has")
+        self._network.check_finite(outputs, "for these frames")
         read = head.read(outputs, place.height, place.width, self.score)
         return [self._finish(found, place) for found in self._checked(read, len(images))]
 
@@ -232,7 +230,7 @@ class Detector:
             checked=tuple(value for value in outputs.values() if value.dtype.kind == "f"),
         )  # fmt: skip
         if kept is None:
-            raise self._not_finite("its outputs have")
+            raise self._network.not_finite("its outputs have", "for these frames")
         return [Found(one.boxes, np.minimum(one.scores, np.float32(1)), one.classes) for one in kept]
 
     def _checked(self, found: list[Found], count: int) -> list[Found]:
@@ -241,11 +239,6 @@ class Detector:
                 f"{self._network.file.path}: expected outputs for {count} images, found {len(found)}"
             )
         return found
-
-    def _not_finite(self, which: str) -> ModelError:
-        return ModelError(
-            f"{self._network.file.path}: {which} numbers that are not finite; export the network in float32"
-        )
 
     def _finish(self, found: Found, place: Letterbox) -> Found:
         """Classes wanted, in the frame's pixels, suppressed, best first."""

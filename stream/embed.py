@@ -62,7 +62,7 @@ class Embedder:
         self.input_size = max(self._height, self._width)
         self._mul, self._add = self._network.scaling(IMAGENET_MEAN, IMAGENET_STD)
         trial = np.zeros((1, 3, self._height, self._width), np.float32)
-        outputs = {k: to_host(v, "trial") for k, v in self._network.run(trial).items()}
+        outputs = self._network.tried(trial)
         fitting = [
             (name, value.shape[1])
             for name, value in outputs.items()
@@ -138,10 +138,7 @@ class Embedder:
         if on_device(total):  # a number that is not finite makes the embedding so, which shows as well
             embeddings = total = to_host(_of_length_one(total), "embeddings")
         if not np.isfinite(total).all():
-            raise ModelError(
-                f"{self._network.file.path}: output {self._output!r} has numbers that are not finite;"
-                " export the network in float32"
-            )
+            raise self._network.not_finite(f"output {self._output!r} has", "for these crops")
         return embeddings if embeddings is not None else _of_length_one(total)
 
     def _fitted(self, images: Array) -> Array:

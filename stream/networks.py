@@ -198,6 +198,36 @@ class Network:
         mean, std = values
         return np.float32(1 / 255) / std, -mean / std
 
+    def tried(self, black: Array) -> dict[str, Array]:
+        """Outputs, on the host, for a black picture (1, 3, H, W) float32.
+
+        Raises:
+            ModelError: numbers that are not finite for it and for noise: no frame will do better.
+        """
+        outputs = {name: to_host(value, "trial") for name, value in self.run(black).items()}
+        if not all(_finite(value) for value in outputs.values()):  # a length of 0 is divided by, maybe
+            noise = np.random.default_rng(0).random(black.shape, np.float32)
+            noisy = {name: to_host(value, "trial") for name, value in self.run(noise).items()}
+            self.check_finite(noisy, "for a black picture and for noise")
+        return outputs
+
+    def check_finite(self, outputs: dict[str, Array], where: str) -> None:
+        """Raise ModelError where an output on the host has infinite numbers or NaN."""
+        for name, value in outputs.items():
+            if not _finite(value):
+                raise self.not_finite(f"output {name!r} has", where)
+
+    def not_finite(self, which: str, where: str) -> ModelError:
+        """The error for numbers that are not finite."""
+        return ModelError(
+            f"{self.file.path}: {which} numbers that are not finite {where}; if it is in float16, export it"
+            " in float32, or else look for a division by zero in it"
+        )
+
     def close(self) -> None:
         """Free the network."""
         self.engine.close()
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())

@@ -134,11 +134,11 @@ def test_what_is_no_embedder(net, tmp_path: Path) -> None:
         Embedder(EmbedderConfig(model="gone.onnx"), device="cpu")
 
 
-def test_numbers_that_are_not_finite_name_the_model(net) -> None:
+def test_a_network_that_never_has_finite_numbers_is_refused_before_any_frame(net) -> None:
     path = net(factor=float("inf"))
-    batch = crops(2)
-    with pytest.raises(ModelError, match=rf"{path.name}: output 'output0' has numbers that are not finite"):
-        Embedder(EmbedderConfig(model=str(path)), device="cpu")(batch)
+    said = rf"{path.name}: output 'output0' has numbers that are not finite for a black picture and for noise"
+    with pytest.raises(ModelError, match=said):
+        Embedder(EmbedderConfig(model=str(path)), device="cpu")
 
 
 def test_a_crop_does_not_depend_on_its_neighbours(net) -> None:
@@ -146,3 +146,11 @@ def test_a_crop_does_not_depend_on_its_neighbours(net) -> None:
     small = Embedder(EmbedderConfig(model=str(net()), batch_size=2), device="cpu")(batch).embeddings
     large = Embedder(EmbedderConfig(model=str(net()), batch_size=32), device="cpu")(batch).embeddings
     np.testing.assert_allclose(small, large, atol=1e-6)
+
+
+def test_later_numbers_that_are_not_finite_name_the_model(net) -> None:
+    embedder = Embedder(EmbedderConfig(model=str(net())), device="cpu")
+    run = embedder._network.run
+    embedder._network.run = lambda x: {k: v * np.float32("inf") for k, v in run(x).items()}
+    with pytest.raises(ModelError, match="has numbers that are not finite for these crops"):
+        embedder(crops(2))
