@@ -66,8 +66,9 @@ class OnnxEngine:
         if not self.path.is_file():
             raise EngineError(f"{self.path}: no such file; give the path of an ONNX file")
         missing = None if device == "cpu" else self._no_cuda(ort)
-        self._device_io = _DeviceIO(ort) if missing is None and device != "cpu" else None
-        self._session = self._open(ort, threads)
+        wanted = missing is None and device != "cpu"
+        self._device_io = _device_io(ort) if wanted else None
+        self._session = self._open(ort, wanted, threads)
         cuda = "CUDAExecutionProvider" in self._session.get_providers()
         if device != "cpu" and missing is None and not cuda:
             # the GPU build lists CUDA without being able to start it: only the session knows
@@ -97,21 +98,18 @@ class OnnxEngine:
                 "the installed ONNX Runtime is the CPU build;"
                 " pip uninstall onnxruntime, then pip install 'celstream[gpu]'"
             )
-        if reason is None:
-            try:
-                import_cupy()
-            except MissingRuntimeError as error:
-                return str(error)
         return reason
 
-    def _open(self, ort: Any, threads: int) -> Any:
+    def _open(self, ort: Any, on_cuda: bool, threads: int) -> Any:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or cpu_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
         # Waiting threads sleep: several stations share the cores, and one that spins takes the others' time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        cuda = [self._device_io.provider] if self._device_io is not None else []
+        cuda: list[Any] = ["CUDAExecutionProvider"] if on_cuda else []
+        if self._device_io is not None:
+            cuda = [self._device_io.provider]
         try:
             return ort.InferenceSession(str(self._file), options, providers=[*cuda, "CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -158,6 +156,14 @@ class OnnxEngine:
 
 def _host(array: Array) -> Array:
     return array.get() if on_device(array) else array
+
+
+def _device_io(ort: Any) -> _DeviceIO | None:
+    """What binds CuPy arrays; None where CuPy is missing, and nobody can have any."""
+    try:
+        return _DeviceIO(ort)
+    except MissingRuntimeError:
+        return None
 
 
 class _DeviceIO:

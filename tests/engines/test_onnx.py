@@ -110,6 +110,26 @@ def test_a_named_engine_that_cannot_be_had_is_said_and_replaced(mean_net: Path) 
         open_engine(mean_net, engine="tensorrt", device="cpu")
 
 
+@pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")
+def test_every_engine_that_fails_on_a_gpu_is_told(
+    mean_net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a machine whose driver answers and whose packages do not: each is tried, the CPU is last."""
+    monkeypatch.setenv("CELSTREAM_CACHE", str(tmp_path))
+    monkeypatch.setattr("engines.runtime.choose.cuda_missing", lambda: None)
+    engine = open_engine(mean_net)
+    told = [(f.wanted, f.used) for f in engine.fallbacks]
+    assert told == [("tensorrt", "onnx"), ("onnx", "torch"), ("torch", "onnx on the CPU")]
+    assert engine.device == "cpu"
+    assert engine.inputs[0].dtype == "float32"
+    named = open_engine(mean_net, engine="torch")
+    assert [f.wanted for f in named.fallbacks] == ["torch", "tensorrt", "onnx"]
+    with pytest.raises(DeviceError, match=r"mean\.onnx runs on no engine there is: TensorRT: .*; torch"):
+        open_engine(mean_net, device="cuda")
+    with pytest.raises(DeviceError, match=r"^torch .* sees no CUDA device"):
+        open_engine(mean_net, device="cuda", engine="torch")
+
+
 def test_precision_is_what_was_asked_for(
     mean_net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

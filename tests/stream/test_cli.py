@@ -25,7 +25,7 @@ def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProces
 
 COMMANDS = (
     *("run", "cluster", "name", "forget", "report", "evaluate", "demo", "doctor", "models"),
-    *("labels", "adapt", "train"),
+    *("labels", "adapt", "train", "engines"),
 )
 
 

@@ -171,15 +171,17 @@ def _load_timings(config: Any, path: Path) -> None:
     known = path.read_bytes() if path.is_file() else b""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config.set_timing_cache(config.create_timing_cache(known), False)
+        timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # a damaged file
+        config.set_timing_cache(timings, False)
 
 
 def _save_timings(config: Any, path: Path) -> None:
     """Add this build's timings to those that other processes wrote meanwhile."""
     with locked(path.with_name(path.name + ".lock"), None):
         timings = config.get_timing_cache()
-        if path.is_file():
-            timings.combine(config.create_timing_cache(path.read_bytes()), True)
+        others = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+        if others:
+            timings.combine(others, True)
         part = path.with_name(path.name + ".part")
         part.write_bytes(bytes(timings.serialize()))
         part.replace(path)

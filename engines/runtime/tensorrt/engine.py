@@ -128,7 +128,7 @@ class TensorRTEngine:
             raise EngineError(f"{self.path}: expected the inputs ['{spec.name}'], got {sorted(arrays)}")
         given = arrays[spec.name]
         cupy = self._cupy
-        images = given if on_device(given) else cupy.asarray(np.asarray(given))
+        images = cupy.asarray(given if on_device(given) else np.asarray(given))
         runner = self._runner(spec, tuple(images.shape))
         with self._lock:
             outputs: dict[str, Array] = runner.run(images, cupy.cuda.get_current_stream(), self._turns)
