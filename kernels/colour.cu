@@ -49,7 +49,9 @@ template <typename S> struct Chroma {
     int u[2], v[2];
 };
 
-__device__ inline void gather(Chroma<Byte>& to, const Byte* near, const Byte*, int x, int length, bool whole, bool) {
+__device__ inline void gather(
+    Chroma<Byte>& to, const Byte* near, const Byte*, int x, int length, bool whole, bool
+) {
     const Four<Byte> c = four(near, x, length, 2, whole);
     to.u[0] = c.s[0], to.v[0] = c.s[1], to.u[1] = c.s[2], to.v[1] = c.s[3];
 }
@@ -60,7 +62,9 @@ __device__ inline void gather(
     const Four<Sample> n = four(near, x, length, 2, whole), f = four(far, x, length, 2, whole);
     const int after = x + 4 < length ? x + 4 : length - 2;
     for (int c = 0; c < 2; c++) {
-        const int mixed[3] = {3 * n.s[c] + f.s[c], 3 * n.s[c + 2] + f.s[c + 2], 3 * near[after + c] + far[after + c]};
+        const int mixed[3] = {
+            3 * n.s[c] + f.s[c], 3 * n.s[c + 2] + f.s[c + 2], 3 * near[after + c] + far[after + c]
+        };
         int* const values = c == 0 ? to.u : to.v;
         for (int k = 0; k < 2; k++) {
             const int v = (3 * mixed[k] + mixed[left ? k + 1 : k] + 2048) >> 12;
