@@ -165,23 +165,22 @@ def _video(
     batch = _Batch(segment, config.batch_size, painter, memory)
     number = 0
     if frames is None:
-        on_gpu = memory is not None and memory.device.xp is not np
-        plan = plan_decode(video, config, on_device=on_gpu)
-        index = memory.device.index if memory is not None and on_gpu else None
-        frames = decoded_frames(segment, config, plan, note, device=index)
+        gpu = memory.device.index if memory is not None and memory.device.xp is not np else None
+        plan = plan_decode(video, config, on_device=gpu is not None)
+        frames = decoded_frames(segment, config, plan, note, device=gpu)
     with closing(frames):
         for taken, small in _looked_at(frames, painter):
             held, cut = scan.look(small)
             if not (taken.sampled or cut):
                 continue
-            index_ = round(taken.time * rate)
+            index = round(taken.time * rate)
             if held and number:
-                batch.hold(taken.time, index_, number - 1)
+                batch.hold(taken.time, index, number - 1)
                 continue
             if batch.full:
                 yield from batch.take()
             scan.deliver()
-            batch.add(taken.frame, size, taken.time, index_, number, scan.shot)
+            batch.add(taken.frame, size, taken.time, index, number, scan.shot)
             number += 1
     yield from batch.take()
 

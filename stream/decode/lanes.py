@@ -69,7 +69,7 @@ class Lanes:
         self._waiting: deque[_Task] = deque()
         self._tasks: dict[int, _Task] = {}  # by id of the segment
         self._current: _Task | None = None  # being handed out
-        self._number = 0
+        self._number = memory.pool.turn + 1
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"lane {i}", daemon=True) for i in range(count)
@@ -152,6 +152,7 @@ class Lanes:
             decoding: Any = self._decode(task.segment, lambda text: self._put(task, text), memory)
             with closing(decoding):
                 for batch in decoding:
+                    memory.pool.satisfy(task.turn.number)
                     self._put(task, batch)
                     del batch
                     if task.turn.cancelled.is_set():

@@ -101,7 +101,7 @@ def driver_caps(codec: int, bits: int) -> DecodeCaps | None:
 
 
 #: Video decoders by the GPU's name, where the driver does not tell.
-_ENGINES = {"H200": 7, "H100": 7, "B200": 7, "A100": 5, "L40": 3, "L4": 4, "A10": 2, "T4": 2}
+_ENGINES = {"H200": 7, "H100": 7, "A100": 5, "L40": 3, "L4": 4, "A10": 2, "T4": 2}
 
 
 def engine_count(device_name: str) -> int:

@@ -81,6 +81,11 @@ class FramePool:
             self._collect()
             return sum(self._leased.values())
 
+    @property
+    def turn(self) -> int:
+        """Number of the segment in turn, -1 before the first. Those of another run go on from it."""
+        return self._turn
+
     def advance(self, number: int) -> None:
         """The segment with this number is in turn."""
         with self._changed:
@@ -92,6 +97,12 @@ class FramePool:
         with self._changed:
             self._wanted = number
             self._changed.notify_all()
+
+    def satisfy(self, number: int) -> None:
+        """A batch of the segment with this number is ready: nobody waits for one until they say so again."""
+        with self._changed:
+            if self._wanted == number:
+                self._wanted = -1
 
     def lease(self, shape: tuple[int, ...], turn: Turn) -> Array:
         """uint8 of ``shape``, not initialized; waits for room.
@@ -125,8 +136,6 @@ class FramePool:
             self.allocations += 1
             self.allocated += size
             self.peak = max(self.peak, self.allocated)
-        if turn.number == self._wanted:
-            self._wanted = -1  # one batch for each time of asking
         self._leased[turn.number] = self._leased.get(turn.number, 0) + buffer.size
         return buffer
 

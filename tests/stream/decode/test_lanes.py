@@ -75,6 +75,9 @@ def test_lanes_run_at_the_same_time_and_stop_at_the_budget(videos: list[Video]) 
     """Nobody takes anything: the lanes fill what they may and wait; then all of it comes, in order."""
     memory = memory_of(7 * BATCH)
     together = threading.Barrier(3)
+    with Lanes(opened, 2, memory) as lanes:  # an earlier run in the same pool
+        for segment in lanes.ahead(segments_of(videos)):
+            list(lanes.decode(segment, lambda _: None))
 
     def meeting(
         segment: Segment, note: Callable[[str], None], memory: FrameMemory
@@ -91,7 +94,7 @@ def test_lanes_run_at_the_same_time_and_stop_at_the_budget(videos: list[Video]) 
         while memory.pool.leased < 5 * BATCH and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.3)
-        assert 5 * BATCH <= memory.pool.leased <= 7 * BATCH
+        assert memory.pool.leased == 5 * BATCH  # what is left is for the segment in turn
         got.add(lanes.decode(first, got.notes.append))
         for segment in ahead:
             got.add(lanes.decode(segment, got.notes.append))
@@ -240,6 +243,7 @@ def test_a_pool_gives_what_is_free_again_and_no_more_than_its_budget() -> None:
     d = pool.lease((900,), Turn(0))  # the small ones are let go for it
     assert (pool.allocations, pool.allocated, pool.peak) == (3, 900, 1000)
     pool.want(0)
+    pool.satisfy(1)
     e = pool.lease((300,), Turn(0))  # somebody waits for it and keeps the other
     assert pool.leased == 1200
     del d, e
