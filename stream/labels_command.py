@@ -101,7 +101,9 @@ def convert(
     val: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Share of images for validation; frames of a video stay together."
+            metavar="SHARE",
+            help="Share of images for validation; frames of a video stay together, or in runs where there are"
+            " few videos.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed draws other videos for validation.")] = 0,
@@ -113,7 +115,8 @@ def convert(
     """Convert labels, with their images.
 
     Boxes that stick out are clipped, what cannot be used is left out, and all of it is listed. DATA is only
-    read. Exit code 3 when something was left out; the whole list is in FOLDER/problems.jsonl.
+    read. Exit code 3 when something could not be used and was left out; frames that the labels mark as
+    credits or uncertain are left out without it. The whole list is in FOLDER/problems.jsonl.
     """
     from engines.train.labels import convert as convert_labels
 

@@ -55,6 +55,18 @@ def test_only_clipping_is_done_without_quarantine(source: Path, tmp_path: Path) 
     assert celstream("convert", source, "--to", "coco", "-o", tmp_path / "out").returncode == 0
 
 
+def test_frames_that_are_marked_are_left_out_as_asked(picture: Make, text: Make, tmp_path: Path) -> None:
+    head = "video_file,time_s,frame_width,frame_height,x1,y1,x2,y2,identity,flags\n"
+    for name in ("a.png", "b.png"):
+        picture(f"csv/{name}")
+    text("csv/x_boxes.csv", f"{head}a.png,0,100,50,1,2,30,40,bunny,\nb.png,0,100,50,1,2,30,40,bunny,\n")
+    text("csv/x_frames.csv", "video_file,time_s,status\nb.png,0,credits\n")
+    answer = celstream("convert", tmp_path / "csv", "--to", "coco", "--out", tmp_path / "out")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("csv: 1 images, 1 boxes")
+    assert "not_judged: frame marked as credits or uncertain (left out as marked)" in answer.stderr
+
+
 def test_check_lists_and_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert celstream("check", source).stdout == "darknet: 3 images, 3 boxes, 2 classes\n"
     (source / "a.png").unlink()
