@@ -19,14 +19,14 @@ from PIL import Image
 
 from engines.train.labels.check import RawDataset, ReadOptions, check_splits, finish
 from engines.train.labels.coco import coco_files, read_coco, write_coco
-from engines.train.labels.darknet import read_darknet, write_darknet
+from engines.train.labels.darknet import LISTS, names_file, read_darknet, write_darknet
 from engines.train.labels.dataset import LabelledDataset, LabelledImage
 from engines.train.labels.frames import read_frames
 from engines.train.labels.images import IMAGE_SUFFIXES, same_name, walk
 from engines.train.labels.output import output_folder
 from engines.train.labels.problems import NOT_CARRIED, Problems
 from engines.train.labels.split import split
-from engines.train.labels.table import csv_file, read_table, write_table
+from engines.train.labels.table import is_table, read_table, write_table
 from engines.train.labels.voc import read_voc, write_voc
 from stream.errors import ConfigError
 from stream.files import write_error
@@ -43,6 +43,8 @@ READERS: dict[str, Callable[[Path, ReadOptions, Problems], RawDataset]] = {
 _SUFFIXES = {".json": "coco", ".csv": "csv", ".xml": "voc"}
 _SUFFIXES |= dict.fromkeys((".yaml", ".yml", ".names", ".data"), "darknet")
 _IMAGE_FOLDERS = ("images", "JPEGImages")
+_BOTH = "--images FOLDER --names FILE"
+_NAMED = 3  # files of each format that are named where there are several
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ class Conversion:
         }
 
 
-def form_of(source: Path) -> Form:
+def form_of(source: Path, options: ReadOptions | None = None) -> Form:
     """The format of a file by its name, of a folder by what is in it.
+
+    Texts that may be DarkNet's are known by the images of ``options``, or taken for them where it has names.
 
     Raises:
         ConfigError: missing, none of them, or several.
@@ -84,22 +88,64 @@ def form_of(source: Path) -> Form:
         if form is None:
             raise ConfigError(f"{source}: expected one of {', '.join(_SUFFIXES)}, or the folder; say --from")
         return form  # type: ignore[return-value]
+    options = options or ReadOptions()
+    _check_options(options)
     files = list(walk(source))
-    found: list[Form] = []
-    if any(path.suffix.lower() == ".xml" for path in files):
-        found.append("voc")
-    if coco_files(source):
-        found.append("coco")
-    if csv_file(source) is not None:
-        found.append("csv")
-    stems = {same_name(path.stem) for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
-    spec = any(path.suffix.lower() in (".names", ".data") or path.name == "data.yaml" for path in files)
-    if spec or any(path.suffix.lower() == ".txt" and same_name(path.stem) in stems for path in files):
-        found.append("darknet")
-    if len(found) == 1:
-        return found[0]
-    what = f"labels of several formats ({', '.join(found)})" if found else "no labels"
-    raise ConfigError(f"{source}: found {what}; name the file, or say which with --from")
+    around = files if options.images is None else [*files, *walk(options.images)]
+    pictures = [path for path in around if path.suffix.lower() in IMAGE_SUFFIXES]
+    stems = {same_name(path.stem) for path in pictures}
+    texts = [path for path in files if path.suffix.lower() == ".txt" and path.name not in LISTS]
+    found: dict[Form, list[Path]] = {
+        "voc": [path for path in files if path.suffix.lower() == ".xml"],
+        "coco": coco_files(source),
+        "csv": [path for path in files if is_table(path)],
+        "darknet": [path for path in texts if same_name(path.stem) in stems] or _specs(files),
+    }
+    if not any(found.values()) and options.names is not None:
+        return "darknet"
+    forms = [form for form, there in found.items() if there]
+    if len(forms) == 1:
+        return forms[0]
+    if forms:
+        each = "; ".join(f"{form}: {_listed(found[form], source)}" for form in forms)
+        raise ConfigError(
+            f"{source}: found labels of several formats ({each}); name the file, or say which with --from"
+        )
+    named = names_file(source) is not None
+    raise ConfigError(f"{source}: {_without_labels(len(pictures), len(texts), named)}")
+
+
+def _check_options(options: ReadOptions) -> None:
+    if options.images is not None and not options.images.is_dir():
+        raise ConfigError(f"{options.images}: no such folder; expected the images there")
+    if options.names is not None and not options.names.is_file():
+        raise ConfigError(f"{options.names}: no such file; expected class names in it")
+
+
+def _specs(files: list[Path]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in (".names", ".data") or path.name == "data.yaml"]
+
+
+def _listed(files: list[Path], root: Path) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(path.relative_to(root).as_posix() for path in files[:_NAMED]) + more
+
+
+def _without_labels(images: int, texts: int, names: bool) -> str:
+    """What a folder holds in place of labels, and what to do about it."""
+    if images:
+        return (
+            f"found {_count(images, 'image')} and no labels; to take them as pictures with nobody in them:"
+            " --from darknet --names FILE --unlabelled background"
+        )
+    if texts:
+        lacks, give = ("images", "--images FOLDER") if names else ("images and class names", _BOTH)
+        return f"found {_count(texts, '.txt file')} but no {lacks}; if they are DarkNet labels, give {give}"
+    return "found no labels; name the file, or say which with --from"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def read_labels(
@@ -126,11 +172,8 @@ def read_labels(
 def _read(
     source: Path, problems: Problems, form: Form | None, options: ReadOptions
 ) -> tuple[RawDataset, LabelledDataset]:
-    if options.images is not None and not options.images.is_dir():
-        raise ConfigError(f"{options.images}: no such folder; expected the images there")
-    if options.names is not None and not options.names.is_file():
-        raise ConfigError(f"{options.names}: no such file; expected class names in it")
-    found = form or form_of(source)
+    _check_options(options)
+    found = form or form_of(source, options)
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder; expected labels")
     raw = READERS[found](source, options, problems)
@@ -140,8 +183,9 @@ def _read(
 def check(source: str | Path, *, form: Form | None = None, options: ReadOptions | None = None) -> Conversion:
     """Read labels and say what is wrong with them; nothing is written (raises as ``read_labels``)."""
     path, problems = Path(source), Problems()
-    dataset = read_labels(path, problems, form=form, options=options)
-    return _summary(form or form_of(path), dataset, problems, None)
+    found = form or form_of(path, options)
+    dataset = read_labels(path, problems, form=found, options=options)
+    return _summary(found, dataset, problems, None)
 
 
 def convert(
@@ -181,7 +225,7 @@ def convert(
         WorkdirError: ``out`` is somebody else's, or cannot be written.
     """
     path, opts, problems = Path(source), options or ReadOptions(), Problems()
-    found = form or form_of(path)
+    found = form or form_of(path, opts)
     raw, dataset = _read(path, problems, found, opts)
     if strict and problems.serious():
         count = len(problems.serious())
@@ -194,7 +238,7 @@ def convert(
     dataset = _unique_stems(dataset, path, problems)
     if val is not None:
         dataset = split(dataset, val, seed)
-        check_splits(dataset, problems)
+        check_splits(dataset, problems, drawn=True)
     sources = [path, *raw.index.roots]
     about = {"format": to, "source": str(path.resolve()), "images": len(dataset), "boxes": dataset.boxes}
     with output_folder(Path(out), sources, about) as folder:

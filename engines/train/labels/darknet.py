@@ -29,7 +29,8 @@ from engines.train.labels.problems import KEPT, NOT_CARRIED, Problems
 from engines.train.labels.texts import Malformed, class_name, read_text, read_yaml
 from stream.errors import ConfigError
 
-_LISTS = ("classes.txt", "obj.names", "classes.names", "train.txt", "val.txt", "valid.txt", "test.txt")
+#: Texts that are lists of classes or images, not labels of one image.
+LISTS = ("classes.txt", "obj.names", "classes.names", "train.txt", "val.txt", "valid.txt", "test.txt")
 _PIXELS = 2.0  # shares beyond it are no box that sticks out a little, but pixels
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -43,7 +44,7 @@ def read_darknet(source: Path, options: ReadOptions, problems: Problems) -> RawD
     if options.labels_only:
         raise ConfigError(f"{source}: DarkNet labels are shares of the image; its size is in the image alone")
     root = source if source.is_dir() else source.parent
-    about = options.names or (source if source.is_file() else _names_file(root))
+    about = options.names or (source if source.is_file() else names_file(root))
     if about is None:
         raise ConfigError(
             f"{root}: no class names; expected data.yaml, obj.names, *.names or classes.txt in it, or --names"
@@ -69,7 +70,8 @@ def read_darknet(source: Path, options: ReadOptions, problems: Problems) -> RawD
     return RawDataset(images, unique, index)
 
 
-def _names_file(root: Path) -> Path | None:
+def names_file(root: Path) -> Path | None:
+    """The file of a folder that tells the class names, or None."""
     files = sorted(root.iterdir())
     specs = [f for f in files if f.suffix.lower() in (".yaml", ".yml") and _has_names(f)]
     lists = [f for f in files if f.suffix.lower() == ".names" or f.name == "classes.txt"]
@@ -250,7 +252,7 @@ def _without_image(text: Path, problems: Problems) -> None:
     except Malformed as error:
         problems.add("malformed", text, "", str(error))
         return
-    if text.name.lower() in _LISTS:
+    if text.name.lower() in LISTS:
         return
     try:
         labels = words is None or (len(words) >= 5 and all(math.isfinite(float(word)) for word in words))

@@ -33,12 +33,27 @@ _STEP = 0.1  # pixels: what one decimal tells apart
 Key = tuple[str, float]
 
 
-def csv_file(source: Path) -> Path | None:
-    """The file itself, or the one ``*_boxes.csv`` of a folder."""
+def csv_file(source: Path) -> Path:
+    """The file itself, or the one table of boxes in a folder (``ConfigError``: none or several)."""
     if source.is_file():
         return source
-    found = sorted(source.glob("*_boxes.csv"))
-    return found[0] if len(found) == 1 else None
+    found = sorted(source.glob("*_boxes.csv")) or [path for path in walk(source) if is_table(path)]
+    if len(found) != 1:
+        several = ", ".join(path.relative_to(source).as_posix() for path in found[:4]) or "none"
+        raise ConfigError(f"{source}: expected one *_boxes.csv in it, found {several}; name the file")
+    return found[0]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a CSV of labelled boxes, by its name or its columns."""
+    if path.suffix.lower() != ".csv" or path.name.endswith("_boxes.csv"):
+        return path.suffix.lower() == ".csv"
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            columns = next(csv.reader([file.readline(1000)]), [])
+    except (OSError, csv.Error):
+        return False
+    return set(BOX_COLUMNS[:8]) <= set(columns)
 
 
 def read_table(source: Path, options: ReadOptions, problems: Problems) -> RawDataset:
@@ -48,8 +63,6 @@ def read_table(source: Path, options: ReadOptions, problems: Problems) -> RawDat
         ConfigError: no such file, not UTF-8, or a column missing.
     """
     path = csv_file(source)
-    if path is None:
-        raise ConfigError(f"{source}: expected one *_boxes.csv in it; name the file")
     images: dict[Key, RawImage] = {}
     classes: dict[str, int] = {}
     for line, row in _rows(path, BOX_COLUMNS[:8]):

@@ -103,7 +103,7 @@ def tune(
     _check_place(out, folder, resume, overwrite)
     began = time.monotonic()
     problems = Problems()
-    dataset = read_labels(data, problems, form=form or _form(Path(data)), options=options)
+    dataset = read_labels(data, problems, form=form or _form(Path(data), options), options=options)
     if one_class is not None:
         dataset = dataset.in_one_class(one_class)
     _tell(problems, dataset, folder, say)
@@ -130,9 +130,9 @@ def tune(
     return tuned
 
 
-def _form(data: Path) -> Form:
+def _form(data: Path, options: ReadOptions | None) -> Form:
     try:
-        return form_of(data)
+        return form_of(data, options)
     except ConfigError as error:  # it says how `celstream labels` is told; here --from is another thing
         raise ConfigError(str(error).replace("--from", "--format")) from error
 

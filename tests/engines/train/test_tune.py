@@ -337,7 +337,9 @@ def test_nothing_left_is_refused(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(ConfigError, match="no image with usable labels"):
         tune(data, tmp_path / "m.onnx", QUICK, form="darknet")
-    with pytest.raises(ConfigError, match="found no labels; name the file, or say which with --format"):
+    with pytest.raises(
+        ConfigError, match=r"found 6 \.txt files but no images; if they are DarkNet labels, give --images"
+    ):
         tune(data, tmp_path / "m.onnx", QUICK)
     data = labelled(tmp_path / "again", boxes=True)
     for path in data.glob("*.png"):

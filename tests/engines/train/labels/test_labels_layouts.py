@@ -210,16 +210,54 @@ def test_one_class_for_all(picture: Make, text: Make, tmp_path: Path) -> None:
     assert len(done.problems.of("duplicate")) == 1
 
 
-@pytest.mark.parametrize("found", ["nothing", "two"])
+CSV = "video_file,time_s,frame_width,frame_height,x1,y1,x2,y2,identity,flags\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ((), "found no labels; name the file, or say which with --from"),
+        (("a.png", "b.jpg", "notes.txt"), "found 2 images and no labels; to take them as pictures"),
+        (("b.txt", "c.txt"), "found 2 .txt files but no images and class names; if they are DarkNet labels"),
+        (("b.txt", "classes.txt"), "found 1 .txt file but no images; .* give --images FOLDER$"),
+        (("a.xml", "l.json"), "several formats .voc: a.xml; coco: l.json.; name the file"),
+        (("l.json", "deep/mine.csv"), "several formats .coco: l.json; csv: deep/mine.csv.; name the file"),
+        (
+            ("a.xml", "b.xml", "c.xml", "d.xml", "data.yaml"),
+            "voc: a.xml, b.xml, c.xml and 1 more; darknet: d",
+        ),
+    ],
+)
 def test_format_that_cannot_be_told_is_asked_for(
-    picture: Make, text: Make, tmp_path: Path, found: str
+    picture: Make, text: Make, tmp_path: Path, files: tuple[str, ...], says: str
 ) -> None:
-    picture("a.png")
-    if found == "two":
-        text("a.xml", "<annotation/>")
-        text("l.json", '{"images": [{}]}')
-    with pytest.raises(ConfigError, match="voc, coco" if found == "two" else "no labels"):
-        form_of(tmp_path)
+    content = {
+        ".xml": "<annotation/>",
+        ".json": '{"images": [{}]}',
+        ".csv": CSV,
+        ".txt": BOX,
+        ".yaml": "a: 1",
+    }
+    for file in files:
+        if Path(file).suffix in content:
+            text(f"set/{file}", content[Path(file).suffix])
+        else:
+            picture(f"set/{file}")
+    (tmp_path / "set").mkdir(exist_ok=True)
+    text("set/other.csv", "a,b\n1,2\n")
+    with pytest.raises(ConfigError, match=says):
+        form_of(tmp_path / "set")
+
+
+def test_images_and_names_that_are_given_tell_darknet(picture: Make, text: Make, tmp_path: Path) -> None:
+    picture("pictures/a.png")
+    names = text("names.txt", "bunny\n")
+    source = text("set/a.txt", BOX).parent
+    assert read_labels(source, Problems(), options=ReadOptions(tmp_path / "pictures", names)).boxes == 1
+    options = ReadOptions(names=names, unlabelled="background")
+    assert len(read_labels(tmp_path / "pictures", Problems(), options=options)) == 1
+    with pytest.raises(ConfigError, match="gone: no such folder"):
+        check(source, options=ReadOptions(tmp_path / "gone"))
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +352,9 @@ def test_frames_of_one_video_in_both_parts_are_told(episode: Episode, tmp_path: 
     assert done.splits == {"train": 3, "val": 2}
     (problem,) = done.problems.of("leaking_split")
     assert problem.file == episode.video.name
+    assert "drawn in runs of frames since there are few videos" in problem.detail
+    (problem,) = check(tmp_path / "out").problems.of("leaking_split")
+    assert problem.detail == "has frames in train and val, as the labels say"
     for to in ("voc", "csv"):
         lost = convert(tmp_path / "out", to, tmp_path / to).problems.of("not_carried")  # type: ignore[arg-type]
         assert [p.file for p in lost if p.file == to] == [to]
