@@ -130,6 +130,8 @@ def missing() -> str | None:
         return "this PyAV is built without CUDA; pip install --force-reinstall av"
     try:
         HWAccel("cuda", is_hw_owned=True).create(av.codec.Codec("h264", "r"))
+    except TypeError:  # it knows no frames that stay on the device
+        return f"PyAV {av.__version__} is too old; pip install -U 'av>=18'"
     except (av.error.FFmpegError, OSError, RuntimeError) as error:
         return f"FFmpeg cannot open a CUDA device ({reason(error)}); {INSTALL}"
     return None
