@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 MAX_PIXELS = 400_000_000  # as stream/decode/images.py: beyond it is a decompression bomb
 _ORIENTATION = 0x0112
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -49,10 +50,13 @@ def same_name(name: str) -> str:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels from the file's header, upright (turned by EXIF); pixels are not decoded.
+    """(width, height) in pixels from the file's header, upright (turned by EXIF).
+
+    A file that breaks off is told by its end; pixels are decoded only where the end does not tell
+    (and of PNG, whose EXIF may lie behind them).
 
     Raises:
-        ValueError: not an image, damaged, or absurdly large.
+        ValueError: not an image, damaged, cut short, or absurdly large.
     """
     try:
         with warnings.catch_warnings():
@@ -60,6 +64,8 @@ def image_size(path: Path) -> tuple[int, int]:
             with Image.open(path) as image:
                 width, height = image.size
                 turned = image.getexif().get(_ORIENTATION) in _TURNED
+                if 0 < width * height <= MAX_PIXELS and not _has_its_end(path, image.format):
+                    image.load()  # says what is missing; what lies behind some images is no damage
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError, ValueError) as error:
         detail = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"cannot be read as an image ({detail})") from error
@@ -68,6 +74,19 @@ def image_size(path: Path) -> tuple[int, int]:
     if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(f"{width}x{height} is no size for one picture")
     return (height, width) if turned else (width, height)
+
+
+def _has_its_end(path: Path, form: str | None) -> bool:
+    """Whether the last bytes of the file are those of a whole one."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        if form == "WEBP":
+            return (
+                size >= int.from_bytes(head[4:], "little") + 8
+            )  # RIFF: as long as it says, and its own head
+        file.seek(max(0, size - 16))
+        return form in _ENDS and file.read().endswith(_ENDS[form])
 
 
 def walk(root: Path) -> Iterator[Path]:

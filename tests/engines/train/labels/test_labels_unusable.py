@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import GifImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
 
 from engines.train.labels import LabelledDataset, Problems, ReadOptions, convert, read_labels
+from engines.train.labels.images import image_size
 from stream.errors import ConfigError
 
 Make = Callable[..., Path]
@@ -141,3 +144,35 @@ def test_one_usable_box_keeps_the_image_wherever_it_is_told(
     text("voc/c.xml", voc(""))
     options = ReadOptions(unlabelled="background")
     assert [image.name for image in read_labels(tmp_path / "voc", Problems(), options=options)] == ["c.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tif"])
+def test_an_image_that_breaks_off_is_listed(text: Make, tmp_path: Path, suffix: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    (tmp_path / "set").mkdir()
+    for stem in "abcd":
+        noise.save(tmp_path / "set" / f"{stem}.{suffix}")
+        text(f"set/{stem}.txt", "0 .5 .5 .5 .5\n")
+    text("set/classes.txt", "bunny\n")
+    whole = (tmp_path / "set" / f"a.{suffix}").read_bytes()
+    (tmp_path / "set" / f"b.{suffix}").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "set" / f"c.{suffix}").write_bytes(whole + b"\0" * 40 + b"a video of the moment")
+    (tmp_path / "set" / f"d.{suffix}").write_bytes(whole[: len(whole) * 3 // 4])
+    done = convert(tmp_path / "set", "coco", tmp_path / "out")
+    listed = done.problems.of("unreadable_image")
+    assert [Path(problem.file).name for problem in listed] == [f"b.{suffix}", f"d.{suffix}"]
+    assert all("cannot be read as an image" in problem.detail for problem in listed)
+    assert (done.images, done.problems.left_out()) == (2, 2)
+
+
+def test_whole_images_are_not_decoded(picture: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [
+        picture(f"a.{suffix}") for suffix in ("jpg", "webp", "gif")
+    ]  # PNG may tell how it lies at its end
+
+    def decoded(self: object) -> None:
+        raise AssertionError("decoded")
+
+    for kind in (JpegImagePlugin.JpegImageFile, WebPImagePlugin.WebPImageFile, GifImagePlugin.GifImageFile):
+        monkeypatch.setattr(kind, "load", decoded)
+    assert [image_size(file) for file in files] == [(100, 50)] * 3
