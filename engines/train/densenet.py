@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stream.errors import CelstreamError, ConfigError, DependencyError, ModelError
+from stream.packages import need
+
+try:
+    need(("torch", "onnx", "onnxscript", "onnxruntime"), "the export", "pip install 'celstream[cpu,train]'")
+except DependencyError as missing:
+    if __name__ != "__main__":
+        raise
+    print(f"error: {missing}", file=sys.stderr)
+    sys.exit(2)
+
 import onnx
 import torch
 from torch import Tensor, nn
 
 from engines.nets.densenet import DenseNet, current_names, densenet121, densenet161
 from engines.train.views import MEAN, STD
-from stream.errors import CelstreamError, ConfigError, ModelError
 
 ARCHITECTURES: dict[str, Callable[..., DenseNet]] = {"densenet121": densenet121, "densenet161": densenet161}
 SIZE = 224  # that ImageNet's weights were trained at
@@ -67,10 +79,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; give a state dict that torch.save wrote") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{path}: expected a state dict that torch.load(weights_only=True) reads, found none ({reason});"
-            " write it with torch.save(model.state_dict(), FILE)"
+            f"{path}: expected a state dict, names to tensors, found {_what_it_is(error)}; write it with"
+            " torch.save(model.state_dict(), FILE)"
         ) from error
     for key in _WRAPPED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -81,6 +92,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             " torch.save(model.state_dict(), FILE)"
         )
     return current_names({str(name).removeprefix("module."): value for name, value in found.items()})
+
+
+def _what_it_is(error: Exception) -> str:
+    """Why torch does not read a file, without torch's own advice, which is to let it run code."""
+    if isinstance(error, OSError):
+        return f"a file that cannot be read ({error.strerror or type(error).__name__})"
+    if not isinstance(error, pickle.UnpicklingError):
+        return "a file that is damaged, or is of another program"
+    held = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
+    if held is None:
+        return "a file that torch.save did not write, or more than tensors in it"
+    return f"a file that holds {held[1]} (a whole model?), which is not read since it could run any code"
 
 
 def load(arch: str, path: str | Path) -> DenseNet:

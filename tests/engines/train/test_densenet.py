@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -208,20 +209,50 @@ def test_another_networks_weights_are_one_line(small: DenseNet, how: str, says: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["missing", "torn"])
+def test_without_torch_it_is_one_line(how: str, tmp_path: Path) -> None:
+    command = "import runpy; runpy.run_module('engines.train.densenet', run_name='__main__')"
+    if how == "missing":
+        command = f"import sys; sys.modules['torch'] = None; {command}"
+    else:
+        (tmp_path / "torch").mkdir()
+        (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12: gone')")
+        command = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {command}"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    says = {
+        "missing": "needs torch, not installed here: pip install 'celstream[cpu,train]'",
+        "torn": "cudart",
+    }
+    assert says[how] in done.stderr
+    assert "pip install" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
 def test_what_is_no_state_dict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match=r"gone\.pth: no such file"):
         read_weights(tmp_path / "gone.pth")
     (tmp_path / "w.pth").write_bytes(b"not weights")
-    with pytest.raises(ConfigError, match=r"w\.pth: expected a state dict that torch\.load"):
+    with pytest.raises(ConfigError, match=r"w\.pth: .* found a file that torch\.save did not write"):
         read_weights(tmp_path / "w.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pth")  # a whole module would run code
     with pytest.raises(
         ConfigError, match=r"write it with torch\.save\(model\.state_dict\(\), FILE\)"
     ) as caught:
         read_weights(tmp_path / "m.pth")
-    assert "\n" not in str(caught.value)
+    assert "found a file that holds torch.nn.modules.linear.Linear (a whole model?)" in str(caught.value)
+    torch.save(RunsCode(), tmp_path / "bad.pth")
+    with pytest.raises(ConfigError, match=r"holds \w+\.system \(a whole model") as caught:
+        read_weights(tmp_path / "bad.pth")
+    for torchs in ("\n", "\x1b", "weights_only"):
+        assert torchs not in str(caught.value)
     for flags, says in (
-        (["--out", "x.onnx"], "expected a state dict that torch.load"),
+        (["--out", "x.onnx"], "expected a state dict, names to tensors, found a file that"),
         (["--out", "x.pt"], "expected a file name that ends in .onnx"),
         (["--out", "x.onnx", "--size", "8"], "--size: expected 32 or more, got 8"),
     ):
