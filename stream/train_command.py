@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from stream.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError, DependencyError
+from stream.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError
+from stream.packages import need
 
 if TYPE_CHECKING:
     from engines.train.tune import Tuned
@@ -117,7 +117,7 @@ def detector(
     Beside MODEL, a folder gets checkpoints, history.jsonl, result.json, and pictures of hits and misses.
     Exit code 3 when images or labels were left out; all are listed.
     """
-    _needs_torch()
+    need(("torch", "onnx", "onnxscript", "onnxruntime"), "training", "pip install 'celstream[cpu,train]'")
     from engines.train.labels import ReadOptions
     from engines.train.tune import TuneSettings, tune
     from stream.progress import make_progress
@@ -176,17 +176,11 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     return "cuda" if there and wanted != "cpu" else "cpu"
 
 
-def _needs_torch() -> None:
-    missing = [name for name in ("torch", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"training needs {', '.join(missing)}, not installed here: pip install 'celstream[cpu,train]'"
-        )
-
-
 def _told(done: Tuned) -> str:
     facts, found = done.facts, done.figures
     taken = f"epoch {facts['taken_epoch']} of {facts['epochs']}"
+    if not facts["taken_epoch"]:
+        taken = "no epoch was better than before training; more labels or more epochs may help"
     return (
         f"{done.model}: AP50 {found.ap50:.3f}, AP50:95 {found.ap50_95:.3f} on {facts['val_images']} images"
         f" ({taken}). Hits, misses and history are in {done.folder}"

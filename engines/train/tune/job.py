@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from engines.train.tune.start import (
 )
 from engines.train.tune.state import half_type
 from stream.errors import ConfigError, ModelError
-from stream.files import atomic_file
+from stream.files import atomic_file, write_error
 
 _KEPT_SCORE = 0.25  # the pipeline's smallest score kept, which the best working point is moved to
 _TOLD_BY_THE_MODEL = ("size", "from", "localization_loss", "steps", "seed", "score_shift")
@@ -120,6 +121,7 @@ def tune(
         course.run()
         net, shift = at_working_point(course.best_net(), course.taken["best_score"], _KEPT_SCORE)
         facts = _facts(course, dataset, problems, shift)
+        say(f"writing {out}, and the pictures of hits and misses")
         _export(net, out, course, facts)
         found, _ = evaluate(net, held, imgsz)
         sheets = _draw(net, course)
@@ -152,6 +154,18 @@ def _check_place(out: Path, folder: Path, resume: bool, overwrite: bool) -> None
         )
     if resume and not checkpoint.exists():
         raise ConfigError(f"--resume: expected {checkpoint}, found none; leave --resume out to start anew")
+    _check_writable(out)
+    _check_writable(checkpoint)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise now what would be raised after hours of training; nothing stays behind."""
+    try:
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def _tell(problems: Problems, dataset: LabelledDataset, folder: Path, say: Say) -> None:

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 from engines.nets.yolo import Yolo
 from engines.train.export import calibrated
 from engines.train.labels import LabelledDataset, LabelledImage, Problems, convert, read_labels
-from engines.train.tune import LossError, TuneSettings, tune
+from engines.train.tune import LossError, Tuned, TuneSettings, tune
 from engines.train.tune.course import Course
 from engines.train.tune.data import Batches, BatchSettings, picture_of
 from engines.train.tune.job import _first_net
-from engines.train.tune.measure import detect
+from engines.train.tune.measure import Figures, detect
 from engines.train.tune.settings import parts_of
 from engines.train.tune.start import new_detector
 from engines.train.tune.state import StepSettings, Tuner
@@ -35,7 +35,8 @@ from stream.cartoon.write import render_episode
 from stream.cli import app
 from stream.config import DetectorConfig
 from stream.detect import Detector
-from stream.errors import ConfigError
+from stream.errors import ConfigError, WorkdirError
+from stream.train_command import _told
 
 QUICK = TuneSettings(start="scratch", epochs=3, batch=4, imgsz=(64, 96), workers=0, threads=1, val=0.25)
 
@@ -83,11 +84,12 @@ def same(a: Course, b: Course) -> bool:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """(model, the command's JSON) of a short training from the default's weights."""
     model = tmp_path_factory.mktemp("model") / "cast.onnx"
-    flags = "--epochs 2 --batch 4 --imgsz 96x160 --val 0.25 --threads 1 --json --log quiet"
+    flags = "--epochs 2 --batch 4 --imgsz 96x160 --val 0.25 --threads 1 --json --log json"
     done = CliRunner().invoke(
         app, ["train", "detector", str(folder), "--out", str(model), *flags.split()], catch_exceptions=False
     )
     assert done.exit_code == 3, done.output  # nobody.png is left out
+    assert f"writing {model}" in done.stderr
     return model, json.loads(done.stdout)
 
 
@@ -395,6 +397,37 @@ def test_splits_of_the_labels_are_kept_and_test_images_left_alone(tmp_path: Path
     train, held = parts_of(LabelledDataset(images, ("fox",)), 0.34, 0)
     assert (len(train) + len(held), len(held) > 0) == (6, True)
     assert not any("test" in image.name for image in (*train, *held))
+
+
+@pytest.mark.parametrize("place", ["/proc/m.onnx", "file/m.onnx", "m-training"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    if place == "m-training":  # where checkpoints would go
+        (tmp_path / place).write_text("")
+        place = "m.onnx"
+    with pytest.raises(WorkdirError, match="cannot be written"):
+        tune(tmp_path / "no labels", tmp_path / place, QUICK)
+    assert len(list(tmp_path.iterdir())) <= 2
+
+
+def test_a_training_that_did_not_help_says_so(tmp_path: Path) -> None:
+    said = []
+    for taken in (0, 2):
+        facts = {"taken_epoch": taken, "epochs": 3, "val_images": 4}
+        said.append(_told(Tuned(tmp_path / "m.onnx", tmp_path, Figures(0.1, 0.05, 0.2, 0.3, {}), facts)))
+    assert "(no epoch was better than before training; more labels or more epochs may help)" in said[0]
+    assert "(epoch 2 of 3)" in said[1]
+
+
+def test_torch_that_does_not_load_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12: gone')")
+    torn = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from stream.cli import main; main()"
+    command = [sys.executable, "-c", torn, "train", "detector", str(folder), "-o", str(tmp_path / "m.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "training needs torch, which is installed and does not load (ImportError: libcudart" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_torch_the_command_says_how_to_get_it(folder: Path, tmp_path: Path) -> None:
