@@ -1,15 +1,10 @@
-"""CuPy arrays in and out of an engine: which array module is meant, and order between streams."""
+"""CuPy arrays in and out of an engine: CuPy itself, and order between streams."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from engines.runtime.base import Array, MissingRuntimeError
-
-
-def on_device(array: Array) -> bool:
-    """Whether an array is in GPU memory (CuPy's, or anything with its interface)."""
-    return hasattr(array, "__cuda_array_interface__")
+from engines.runtime.base import MissingRuntimeError
 
 
 def import_cupy() -> Any:

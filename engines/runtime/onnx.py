@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from engines.runtime.base import Array, DeviceError, EngineError, Fallback, MissingRuntimeError, TensorSpec
-from engines.runtime.cuda_arrays import Turns, import_cupy, on_device
+from engines.runtime.cuda_arrays import Turns, import_cupy
 from engines.runtime.devices import cpu_cores, cuda_missing
+from kernels.device import on_device
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.runtime.base import Array, DeviceError, EngineError, Fallback, TensorSpec
 from engines.runtime.cache import Say
-from engines.runtime.cuda_arrays import Turns, import_cupy, on_device
+from engines.runtime.cuda_arrays import Turns, import_cupy
 from engines.runtime.devices import cuda_missing
 from engines.runtime.devices import gpu as this_gpu
 from engines.runtime.precision import Precision
@@ -21,6 +21,7 @@ from engines.runtime.tensorrt.flavour import Flavour
 from engines.runtime.tensorrt.plans import Plan, PlanError, get_plan, load_plan
 from engines.runtime.tensorrt.profiles import Profile
 from engines.runtime.tensorrt.shapes import ShapeRunner
+from kernels.device import on_device
 
 _RUNTIME_CACHE = "kernels.cache"
 

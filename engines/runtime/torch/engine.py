@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from engines.runtime.base import Array, DeviceError, EngineError, Fallback, TensorSpec
-from engines.runtime.cuda_arrays import on_device
 from engines.runtime.onnxfile import describe
 from engines.runtime.precision.graph import one_line
 from engines.runtime.torch.graph import TorchGraph
+from kernels.device import on_device
 
 _MOST_GRAPHS = 16  # shapes that are captured at a time; the one used longest ago goes first
 
