@@ -17,7 +17,7 @@ from engines.train.figures import unit
 
 NEAREST = 5  # other tracks that ought to be nearer than rivals
 SOFTNESS = 0.2  # cosine; raising it counts clear cases more, lowering it only those that are on the edge
-SURE = 2.0  # standard errors; raising it keeps fewer adaptations
+SURE = 1.645  # standard errors, one chance in twenty; raising it keeps fewer adaptations
 FEWEST = 8  # tracks with rivals from which a difference of two scores means something
 _HELD = 16
 _TRACKS = 500  # measured at most, two crops of each: a look at a large show is to take seconds
@@ -51,7 +51,7 @@ class Signal:
     def beats(self, other: Signal) -> bool:
         """Whether the score is above another's by more than chance, both measured by one judge.
 
-        By more than two standard errors of the mean of the tracks' differences, over 8 tracks or more: the
+        By more than 1.645 standard errors of the mean of the tracks' differences, over 8 tracks or more: the
         best of several looks is taken, and tracks that share a rival do not speak apart, so that one is
         often exceeded by chance.
         """

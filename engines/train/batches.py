@@ -16,8 +16,8 @@ from engines.train.views import KINDS, Bank
 class BatchSize:
     """What a batch holds. Raising any of them makes steps slower and steadier."""
 
-    casts: int = 7  # casts of rendered characters
-    members: int = 6  # characters of each: raising it teaches more of what tells members of one apart
+    casts: int = 10  # casts of rendered characters
+    members: int = 4  # characters of each
     views: int = 3  # pictures of each character, drawn ones too
     art: int = 3  # drawn characters
     tracks: int = 44  # film tracks, two pictures each

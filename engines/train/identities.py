@@ -31,8 +31,8 @@ WITH_CHARACTERS = ("loading_screen", "tree")  # painted backgrounds that are not
 class BankSize:
     """How much is rendered. Raising any of them takes proportionally longer and more disk."""
 
-    casts: int = 1000  # raising it teaches more kinds of characters
-    members: int = 8  # of a cast
+    casts: int = 350  # 6 characters each
+    members: int = 6
     pictures: int = 8  # of each character
     backgrounds: int = 400
 

@@ -71,7 +71,7 @@ class Augmentation:
     truncation: float = 0.25  # share of views with a side of the box cut off, by up to 45 %
     rotation: float = 12.0  # degrees, either way
     aspect: float = 0.1  # stretch, either way
-    occluder: float = 0.3  # share of views with another body partly before this one
+    occluder: float = 0.2  # share of views with another body partly before this one
     brightness: float = 0.25
     saturation: float = 0.25
     cast: float = 0.08  # change of each channel alone; small, since colour tells characters apart
@@ -80,12 +80,11 @@ class Augmentation:
     soften: float = 0.35  # share of views through a smaller size, as small or distant characters are
     opaque: float = 0.5  # share of film views that keep the film's own background
     scenes: int = 8  # different backgrounds in a batch: few, so that no background means an identity
-    print: float = 0.2  # share of batches seen as an old print is: little colour, low contrast, dark or pale
 
     @staticmethod
     def none() -> Augmentation:
         """The pipeline's own cut: nothing random but the background."""
-        return Augmentation(*(0.0,) * 9, erasures=0, soften=0.0, opaque=1.0, scenes=10**6, print=0.0)
+        return Augmentation(*(0.0,) * 9, erasures=0, soften=0.0, opaque=1.0, scenes=10**6)
 
 
 @dataclass
@@ -129,7 +128,7 @@ class Views:
         picture = ground * (1 - alpha) + body[:, :3]
         if aug.occluder:
             picture = self._occlude(picture, body, uniform, generator)
-        picture = self._print(self._colour(picture, uniform), uniform)
+        picture = self._colour(picture, uniform)
         picture = self._erase(picture, uniform)
         picture = self._soften(picture, uniform)
         picture = torch.where(inside, picture, torch.full_like(picture, GREY))
@@ -202,16 +201,6 @@ class Views:
         gain = (1 + uniform(-aug.brightness, aug.brightness))[:, None, None, None]
         offset = uniform(-aug.offset, aug.offset)[:, None, None, None]
         return (picture * cast * gain + offset).clamp(0, 1)
-
-    def _print(self, picture: Tensor, uniform: Uniform) -> Tensor:
-        """One film stock for the whole batch: were it each view's own, it would tell identities apart."""
-        if float(uniform(0, 1, 1)) >= self.augmentation.print:
-            return picture
-        colour, contrast, gamma = (float(uniform(*r, 1)) for r in ((0, 0.5), (0.4, 1.0), (0.6, 1.8)))
-        grey = picture.mean(1, keepdim=True)
-        picture = (grey + (picture - grey) * colour).clamp(0, 1) ** gamma
-        middle = float(uniform(0.3, 0.6, 1))
-        return middle + (picture - middle) * contrast
 
     def _erase(self, picture: Tensor, uniform: Uniform) -> Tensor:
         """Flat rectangles: what stands before a character, or a detail that should not decide alone."""
