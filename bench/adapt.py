@@ -129,10 +129,10 @@ def _ami(names: Array, labels: Array) -> float:
 
 
 def _work(videos: list[Path], out: Path, boxes: Path | None, interval: float) -> Path:
-    """A work folder of the videos, made once."""
-    if not (out / "report.html").exists():
-        values = {"interval": interval, "boxes": str(boxes) if boxes else None}
-        run(videos, out, load_config(values=values))
+    """A work folder of the videos with the embeddings as they come; what is there of it is kept, unless a
+    network changed since."""
+    values = {"interval": interval, "boxes": str(boxes) if boxes else None, "adapt": "off"}
+    run(videos, out, load_config(values=values), report=False)
     return out
 
 
