@@ -24,14 +24,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
 
-from bench.on_gpu.decoding import decoding
-from bench.on_gpu.pictures import pictures
-from bench.on_gpu.whole import whole
-
 from bench.common import RESULTS, save
 from bench.on_gpu.affinity import affinity
+from bench.on_gpu.decoding import decoding
 from bench.on_gpu.networks import networks
+from bench.on_gpu.pictures import pictures
 from bench.on_gpu.place import Figures, Place, Skipped, limits
+from bench.on_gpu.whole import whole
 
 PARTS = ("pictures", "networks", "affinity", "decoding", "whole")
 
