@@ -69,6 +69,20 @@ def build(
         print(json.dumps(done))
 
 
+def _check_kind(kind: Kind, model: str) -> None:
+    """Raise ModelError where the network is none of this kind, as a run would."""
+    from stream.config import DetectorConfig, EmbedderConfig
+    from stream.detect import Detector
+    from stream.embed import Embedder
+
+    station: Detector | Embedder
+    if kind == "detector":
+        station = Detector(DetectorConfig(model=model), device="cpu")
+    else:
+        station = Embedder(EmbedderConfig(model=model), device="cpu")
+    station.close()
+
+
 def _chosen(detector: str | None, embedder: str | None) -> list[tuple[Kind, str]]:
     if detector is None and embedder is None:
         return [("detector", "default"), ("embedder", "default")]
@@ -98,6 +112,7 @@ def _build(
 
     try:
         file = resolve(model, kind)
+        _check_kind(kind, model)
         result: dict[str, Any] = {"network": file.name, "kind": kind, "precision": precision}
         if precision == "int8":
             result["calibration"] = _calibrate(kind, model, file.path, workdir, pictures, anew)

@@ -20,6 +20,7 @@ from stream.adapt_step import adapt_step
 from stream.batches import Segment
 from stream.cluster_job import cluster_folder, is_clustered
 from stream.config import Config, load_config
+from stream.decode.plan import check_decoder
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import is_live
@@ -32,7 +33,7 @@ from stream.progress import Progress, Quiet
 from stream.stations import Stations
 from stream.streaming import Marks, Streaming
 from stream.summary import Summary, release_memory
-from stream.trace import Trace
+from stream.trace import Trace, check_writable
 from stream.workdir import WorkFolder
 
 
@@ -139,6 +140,9 @@ class _Run:
         self.folder.clean()
         traffic.reset()
         self.config = continued(self.folder, self.config, self.ledger.note)
+        check_decoder(self.config)
+        if self.config.trace:
+            check_writable(self.config.trace)
         stations = Stations(self.config)
         trace = Trace(ranges=stations.device == "cuda") if self.config.trace else None
         for fallback in stations.fallbacks:

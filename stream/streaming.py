@@ -118,7 +118,7 @@ class Streaming:
         self._tallies: dict[str, _Tally] = {}
         self._live: dict[str, LiveSource] = {}  # video name -> its connection
         # 'auto' is where the networks run: frames that are decoded elsewhere would only be copied
-        self._decoder = SegmentDecoder(config.model_copy(update={"device": stations.device}))
+        self._decoder = SegmentDecoder(config.model_copy(update={"device": stations.device}), trace)
         detect, crop, embed = stations.order
         self._pipeline = Pipeline(
             self._decode,

@@ -93,9 +93,9 @@ class Summary:
 
     def _stopped(self) -> str:
         if self.report:
-            how = "with" if self.adapted else "without"
+            how = "with the adapted embedding" if self.adapted else "with the embedding as it comes"
             return (
-                f"Stopped, and clustered {how} adaptation: see {self.report}."
+                f"Stopped, and clustered {how}: see {self.report}."
                 " Run the same command again for what is missing."
             )
         return (

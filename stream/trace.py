@@ -9,14 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stream.errors import ConfigError
+
 #: Events kept at most, about 60 MB of file: the beginning of a run shows how it works.
 MOST_EVENTS = 400_000
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise ConfigError where no trace can be written: better before a run of hours than after it."""
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"trace {path}: expected the name of a file, found a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"trace {path}: nothing can be written there ({error.strerror}); give another path"
+        ) from error
 
 
 class Trace:

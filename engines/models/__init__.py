@@ -158,6 +158,9 @@ def resolve(name_or_path: str | Path, kind: Kind, *, manifest: Path = MANIFEST) 
         raise EngineError(f"{manifest}: the default {kind}, {name!r}, is not in it; reinstall celstream")
     computed = ["gist"] if kind == "embedder" else []  # no file: the runtime computes it
     names = ["default", *computed, *sorted(n for n, entry in named.items() if entry.get("kind") == kind)]
+    if text in computed:
+        raise EngineError(f"{kind} {text!r} is computed: it has no network; name one, or give an ONNX file")
+    names += [d.name for d in list_downloads(manifest) if d.kind == kind]
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names)}"
     raise EngineError(

@@ -41,7 +41,7 @@ def download(url: str, target: Path, sha256: str, *, on_bytes: OnBytes | None = 
                 return target
             part = target.with_name(f"{target.name}.part")
             _fetch(url, part, on_bytes)
-            return _checked(part, target, sha256, url)
+            return _checked(part, target, sha256, url, "run the same command again")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise EngineError(
@@ -59,14 +59,14 @@ def adopt(file: Path, target: Path, sha256: str) -> Path:
         EngineError: no such file, or another one than expected; or it cannot be written.
     """
     if not file.is_file():
-        raise EngineError(f"{file}: no such file")
+        raise EngineError(f"{file}: is a folder; give a file" if file.is_dir() else f"{file}: no such file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_file() and _digest(target) == _digest(file):
             return target  # it was checked when it came
         part = target.with_name(f"{target.name}.part")
         shutil.copyfile(file, part)
-        return _checked(part, target, sha256, str(file))
+        return _checked(part, target, sha256, str(file), "it is as it was; give the published one")
     except OSError as error:
         raise EngineError(f"{target}: cannot be written ({error.strerror}); set CELSTREAM_CACHE") from error
 
@@ -102,13 +102,13 @@ def _begins(content_range: str | None, start: int) -> bool:
     return content_range is not None and content_range.startswith(f"bytes {start}-")
 
 
-def _checked(part: Path, target: Path, sha256: str, origin: str) -> Path:
+def _checked(part: Path, target: Path, sha256: str, origin: str, advice: str) -> Path:
     found = _digest(part)
     if not found.startswith(sha256):
         part.unlink(missing_ok=True)
         raise EngineError(
             f"{origin}: expected a file whose sha256 begins with {sha256}, got {found}: it was damaged or"
-            " changed on the way, and is deleted; run the same command again"
+            f" changed on the way, or is another file; {advice}"
         )
     part.replace(target)
     return target

@@ -210,7 +210,7 @@ class _Reader:
         try:
             outputs = self._pipeline.run()
         except RuntimeError as error:
-            raise Unfit(f"DALI fails ({_last_line(error)})") from error
+            raise Unfit(f"decoding fails ({_last_line(error)})") from error
         frames, numbers, times = outputs
         if self._device is not None:
             numbers, times = numbers.as_cpu(), times.as_cpu()
@@ -242,8 +242,11 @@ class _Reader:
 def _last_line(error: BaseException) -> str:
     """What DALI says went wrong, without the trace of its own code around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("Assert on", "[/opt", "Error", "Unsupported"))]
-    return (told or lines or [type(error).__name__])[0][:200]
+    for start in ("Assert on", "[/opt", "Unsupported", "Error"):  # the reason before what it stopped
+        told = [line for line in lines if line.startswith(start)]
+        if told:
+            return told[0].rstrip(",")[:200]
+    return (lines or [type(error).__name__])[0][:200]
 
 
 def as_coded(picture: npt.NDArray[np.uint8], colorspace: int, reformatter: VideoReformatter) -> av.VideoFrame:

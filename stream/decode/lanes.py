@@ -29,6 +29,7 @@ from stream.decode.batching import decode_segment
 from stream.decode.device import CudaDevice, HostDevice
 from stream.decode.nvdec import engine_count
 from stream.decode.pool import Cancelled, FrameMemory, Turn, device_memory, memory_for
+from stream.trace import Trace
 
 Note = Callable[[str], None]
 Decode = Callable[[Segment, Note, FrameMemory], Iterator[FrameBatch]]
@@ -57,14 +58,16 @@ class Lanes:
         decode: opens a segment and yields its batches, in the memory it is given.
         count: segments decoded at once. Raising it keeps more decoders busy and takes memory for each.
         memory: whose pool the batches lie in; its budget is what bounds how far decoding runs ahead.
+        trace: told what each lane did when.
     """
 
-    def __init__(self, decode: Decode, count: int, memory: FrameMemory) -> None:
+    def __init__(self, decode: Decode, count: int, memory: FrameMemory, trace: Trace | None = None) -> None:
         if count < 1:
             raise ValueError(f"Lanes: expected at least 1, got {count}")
         self.count = count
         self.memory = memory
         self._decode = decode
+        self._trace = trace
         self._changed = threading.Condition()
         self._waiting: deque[_Task] = deque()
         self._tasks: dict[int, _Task] = {}  # by id of the segment
@@ -151,7 +154,7 @@ class Lanes:
         try:
             decoding: Any = self._decode(task.segment, lambda text: self._put(task, text), memory)
             with closing(decoding):
-                for batch in decoding:
+                while (batch := self._next_of(decoding, task.segment)) is not None:
                     memory.pool.satisfy(task.turn.number)
                     self._put(task, batch)
                     del batch
@@ -164,6 +167,12 @@ class Lanes:
         with self._changed:
             task.ended = True
             self._changed.notify_all()
+
+    def _next_of(self, decoding: Iterator[FrameBatch], segment: Segment) -> FrameBatch | None:
+        if self._trace is None:
+            return next(decoding, None)
+        with self._trace.span("decode in a lane", segment=f"{segment.video.name}/{segment.index}"):
+            return next(decoding, None)
 
     def _put(self, task: _Task, item: Any) -> None:
         with self._changed:
@@ -194,7 +203,7 @@ class SegmentDecoder:
         ConfigError: device 'cuda' and there is none.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, trace: Trace | None = None) -> None:
         self._config = config
         self._lanes: Lanes | None = None
         on_gpu = config.device == "cuda"
@@ -205,7 +214,7 @@ class SegmentDecoder:
             count = engine_count(_gpu_name(memory)) + 1 if memory is not None else 1
         self.count = count
         if count > 1:
-            self._lanes = Lanes(self._open, count, memory or memory_for(HostDevice(), config))
+            self._lanes = Lanes(self._open, count, memory or memory_for(HostDevice(), config), trace)
 
     def _open(self, segment: Segment, note: Note, memory: FrameMemory) -> Iterator[FrameBatch]:
         return decode_segment(segment, self._config, note=note, memory=memory)

@@ -8,6 +8,7 @@ from typing import Literal
 from engines.runtime.base import Fallback
 from stream.batches import Video
 from stream.config import Config
+from stream.errors import ConfigError
 
 DecoderName = Literal["cpu", "nvdec", "dali"]
 
@@ -70,6 +71,16 @@ def plan_decode(video: Video, config: Config, *, on_device: bool = False) -> Dec
             return replace(plan, decoder="dali", fallback=fallback and replace(fallback, used=NAMES["dali"]))
         fallback = fallback or Fallback(NAMES["dali"], NAMES["cpu"], why)
     return replace(plan, fallback=fallback)
+
+
+def check_decoder(config: Config) -> None:
+    """Raise ConfigError where ``decode.decoder`` names one that this machine lacks, before any video."""
+    from stream.decode import dali, nvdec
+
+    wanted = config.decode.decoder
+    lacks = {"nvdec": nvdec.missing, "dali": dali.missing}.get(wanted, lambda: None)()
+    if lacks:
+        raise ConfigError(f"decode.decoder {wanted}: {lacks}; or set decode.decoder to auto")
 
 
 def _way(video: Video, config: Config) -> DecodePlan:

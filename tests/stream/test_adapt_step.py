@@ -184,7 +184,7 @@ def test_a_stop_on_the_way_clusters_without(stopped: tuple[Path, Summary]) -> No
     assert summary.report is not None
     assert 3 <= summary.clusters <= 5
     assert summary.times_real_time == pytest.approx(60 / summary.seconds, rel=0.05)
-    assert "clustered without adaptation" in summary.as_text()
+    assert "clustered with the embedding as it comes" in summary.as_text()
     assert state(work) == ("segments", False)
     assert "Not finished" in (work / "report.html").read_text()
 

@@ -265,3 +265,16 @@ def test_ctrl_c_twice_says_so_in_one_line(episode: Episode, tmp_path: Path) -> N
         pytest.skip("the batch was over before the second signal came")
     assert process.returncode == 130
     assert said[-1] == "celstream: stopped at once; the segment in work is lost, whole ones are kept\n"
+
+
+def test_a_decoder_that_is_not_there_is_refused_before_any_video(episode: Episode, tmp_path: Path) -> None:
+    from stream.decode import nvdec
+
+    if nvdec.missing() is None:
+        pytest.skip("this machine has NVDEC")
+    answer = celstream("run", episode.video, "-o", tmp_path / "work", "--set", "decode.decoder=nvdec")
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert answer.stderr.startswith("celstream: decode.decoder nvdec: ")
+    assert "pip install" in answer.stderr
+    assert not (tmp_path / "work").exists()

@@ -147,11 +147,16 @@ def test_check_prints_a_table_and_each_reason_once(celstream: Celstream) -> None
     assert any("tensorrt cuda fp16: TensorRT: no NVIDIA driver" in line for line in left_out)
 
 
+DETECTOR = str(resolve("default", "detector").path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("engines", "build", "--calibration", "work"), "only int8 learns scales, --precision is fp16"),
         (("engines", "build", "--embedder", "gone.onnx"), "embedder 'gone.onnx': expected the path"),
+        (("engines", "build", "--embedder", "gist"), "'gist' is computed: it has no network"),
+        (("engines", "build", "--embedder", DETECTOR), "expected an embedder"),
         (("engines", "check", "gone"), "gone"),
         (("models", "pull", "resnet"), "models pull resnet: expected one of densenet161"),
         (("run", "x.mp4", "-o", "w", "--embedder", "densenet161"), "celstream models pull densenet161"),

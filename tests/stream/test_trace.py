@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from stream import load_config, run
 from stream.batches import Segment, Video
+from stream.cartoon.write import Episode
+from stream.errors import ConfigError
 from stream.pipeline import Pipeline
 from stream.trace import Trace
 
@@ -91,18 +94,24 @@ def test_ranges_without_cupy_do_nothing(tmp_path: Path) -> None:
     assert len(events(trace.write(tmp_path / "t.json"), "X")) == 1
 
 
-def test_a_run_writes_its_trace_or_says_why_not(tmp_path: Path) -> None:
-    from PIL import Image
-
-    from stream import load_config, run
-
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    Image.new("RGB", (64, 48), (200, 30, 30)).save(folder / "one.png")
+def test_a_run_writes_its_trace_with_a_row_for_each_lane(episode: Episode, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    for target in (path, tmp_path / "missing" / "trace.json"):
-        config = load_config(values={"trace": str(target), "adapt": {"mode": "off"}})
-        summary = run(folder, tmp_path / f"work-{target.parent.name}", config, report=False)
-        assert summary.exit_code == 0
-        assert any("trace" in note for note in summary.notes) == (target != path)
-    assert {"decode", "detect", "crop", "embed"} <= {event["name"] for event in events(path, "X")}
+    values = {"trace": str(path), "adapt": "off", "decode": {"lanes": 2}, "segment_seconds": 3.0}
+    summary = run(episode.video, tmp_path / "work", load_config(values=values), report=False)
+    assert summary.exit_code == 0
+    spans = events(path, "X")
+    assert {"decode", "detect", "crop", "embed"} <= {event["name"] for event in spans}
+    lanes = {event["tid"] for event in spans if event["name"] == "decode in a lane"}
+    rows = {event["tid"]: event["args"]["name"] for event in events(path, "M")}
+    assert {rows[lane] for lane in lanes} <= {"lane 0", "lane 1"}
+    assert lanes
+
+
+@pytest.mark.parametrize("place", ["missing/trace.json", "."])
+def test_a_trace_that_cannot_be_written_is_refused_before_the_run(
+    episode: Episode, tmp_path: Path, place: str
+) -> None:
+    config = load_config(values={"trace": str(tmp_path / place)})
+    with pytest.raises(ConfigError, match="trace "):
+        run(episode.video, tmp_path / "work", config)
+    assert not (tmp_path / "work").exists()
