@@ -431,7 +431,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(episode: Episo
             pq.read_table(path)
         assert not [p for p in disk.rglob("*") if p.is_file() and "tmp" in p.name]
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_what_crossed_to_the_host_is_recorded_run_by_run(episode: Episode, tmp_path: Path) -> None:
