@@ -43,3 +43,11 @@ def compile_source(source: Source, architecture: int, text: str | None = None) -
         cubin = machine.raw
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     return status, log.value.decode(), cubin
+
+
+def check_compiles(source: Source, architecture: int) -> None:
+    """The source compiles for sm_``architecture``, down to machine code, without a warning."""
+    status, log, machine = compile_source(source, architecture)
+    assert status == 0, log
+    assert "warning" not in log
+    assert len(machine) > 10_000
