@@ -302,7 +302,7 @@ def _write(path: Path, adapted: AdaptedDetector, source: DetectorStart, summary:
         "imgsz": str(list(source.imgsz)),
         "score": f"{source.threshold:.4f}",  # as many boxes reach it as reached the former one's
     }
-    export_detector(adapted.net, path, "adapted", told)
+    export_detector(adapted.net, path, "adapted", told, source.path)
     history = [{"step": step} | found.as_dict() for step, found in adapted.history]
     about = summary.as_json() | facts | {"sha256": file_sha256(path), "history": history}
     document = json.dumps(plain(about), indent=1).encode()

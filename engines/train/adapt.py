@@ -74,6 +74,7 @@ class Adapted:
     taken_step: int  # of the weights in ``embedder``
     seconds: float
     seed: int
+    start: Path | None  # the file it began with
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         """Crops (M, 64, 64, 3) uint8 -> (M, D) float32 of length 1, mirror added."""
@@ -82,7 +83,7 @@ class Adapted:
     def export(self, path: Path) -> None:
         """The network as ONNX with the default embedder's metadata: ``celstream run --embedder`` takes it."""
         facts = {"steps": self.taken_step, "seed": self.seed, "adapted": "to one show, without labels"}
-        export(self.embedder, path, facts)
+        export(self.embedder, path, facts, self.start)
 
 
 def adapt(
@@ -184,6 +185,7 @@ class _Course:
         self.judge = Judge(tracks, couples, recipe.held_out, seed)
         sample = np.random.default_rng(seed).permutation(len(crops))[:_CALIBRATED]
         self.sample = normalize(pixels(crops[np.sort(sample)]))
+        self.start = start
         if start is None:
             self.rate, first = recipe.scratch_rate, Embedder(densenet_small())
         else:
@@ -238,6 +240,7 @@ class _Course:
             taken_step=taken,
             seconds=round(time.monotonic() - began, 3),
             seed=self.seed,
+            start=self.start,
         )
 
     def _learn(self) -> None:

@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from engines.nets.densenet import densenet_small
 from engines.runtime.base import EngineError
 from engines.train.embedder import Embedder
-from engines.train.folded import restore
-
-_FOLDED = {"norm0": "conv0", "norm2": "conv1"}  # normalization -> the convolution it was folded into
+from engines.train.folded import folded_densenet, restore
 
 
 def read_embedder(path: str | Path) -> Embedder:
@@ -34,7 +32,7 @@ def read_embedder(path: str | Path) -> Embedder:
     except Exception as error:  # protobuf's own errors have no common base
         raise EngineError(f"{path}: cannot be read as ONNX ({error}); give the embedder's file") from error
     embedder = Embedder(densenet_small())
-    missing = restore(embedder, model, _bias_of)
+    missing = restore(embedder, model, folded_densenet)
     if missing is not None:
         name, shape = missing
         raise EngineError(
@@ -43,11 +41,6 @@ def read_embedder(path: str | Path) -> Embedder:
             " from 'scratch'"
         )
     return embedder.eval()
-
-
-def _bias_of(place: str) -> str | None:
-    above, _, norm = place.rpartition(".")
-    return f"{above}.{_FOLDED[norm]}.weight_bias" if norm in _FOLDED else None
 
 
 def recalibrated(embedder: Embedder, x: Tensor, batch: int = 128) -> Embedder:
@@ -61,7 +54,7 @@ def recalibrated(embedder: Embedder, x: Tensor, batch: int = 128) -> Embedder:
     norms = [
         module
         for name, module in embedder.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and name.rpartition(".")[2] in _FOLDED
+        if isinstance(module, nn.BatchNorm2d) and folded_densenet(name)
     ]
     sums: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
 

@@ -43,7 +43,6 @@ VERSION = "1"
 HELD_OUT = 1_000_000_000  # pictures from this number on are for watching, never for training
 
 CALIBRATION = HELD_OUT + 100_000  # and from this one on for what a score means
-_CALIBRATED_ON = 400  # pictures
 # A character that is missed is lost, a thing that is boxed can be left out in the review: what is right once
 # in ten times is kept. It is about where the demo keeps a recall of .95.
 WORKING_SCORE = 0.1
@@ -195,7 +194,7 @@ _FAST_HALF = _half_is_fast()
 
 
 @torch.no_grad()
-def watch(net: nn.Module, maker: SceneMaker, count: int = 96) -> dict[str, float]:
+def watch(net: nn.Module, maker: SceneMaker, count: int) -> dict[str, float]:
     """AP50 of both classes and recall on held-out drawn pictures."""
     found: dict[int, list[Any]] = {0: [], 1: []}
     true: dict[int, list[Any]] = {0: [], 1: []}
@@ -264,13 +263,13 @@ def train(
             _say(f"step {trainer.steps_done} {progress:.1%} {speed:.0f} pictures/s {means}")
             sums, counted = {}, 0
         if time.monotonic() - last > checkpoint_minutes * 60:
-            figures = _checkpoint(trainer, maker, checkpoint, out, _CALIBRATED_ON // 4)
+            figures = _checkpoint(trainer, maker, checkpoint, out, recipe.calibrated_on // 4)
             last = time.monotonic()
     if stop.asked:
         trainer.save(checkpoint)
         _say(f"stopped at step {trainer.steps_done}; --resume goes on from there")
         return figures
-    return _checkpoint(trainer, maker, checkpoint, out, _CALIBRATED_ON)
+    return _checkpoint(trainer, maker, checkpoint, out, recipe.calibrated_on)
 
 
 class _Stop:
@@ -323,7 +322,7 @@ def _checkpoint(
 ) -> dict[str, float]:
     """Save, look at held-out pictures, and export with scores calibrated on ``pictures`` others."""
     trainer.save(path)
-    figures = watch(trainer.mean, maker)
+    figures = watch(trainer.mean, maker, trainer.recipe.watched)
     _say(f"checkpoint at step {trainer.steps_done}: {figures}")
     if out is not None:
         scenes = [maker.make(CALIBRATION + i) for i in range(pictures)]

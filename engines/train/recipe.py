@@ -45,7 +45,9 @@ class Recipe:
     The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops`` painted
     backgrounds.
 
-    ``later``: parts that follow, each with more material and the rate starting over.
+    ``later``: parts that follow, each with more material and the rate starting over. ``watched``: held-out
+    pictures that every checkpoint is measured on, ``calibrated_on``: those by which the last one's scores become
+    probabilities; raising them measures more finely and takes longer.
     """
 
     steps: int = 17800
@@ -85,6 +87,8 @@ class Recipe:
     neck: int = NECK
     scenes: SceneSettings = field(default_factory=SceneSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    watched: int = 96
+    calibrated_on: int = 400
 
     def part_at(self, step: int) -> int:
         """0 in the first part, k in the k-th later one."""
@@ -118,5 +122,7 @@ RECIPES: dict[str, Recipe] = {
         backdrops=0,
         widths=(8, 16, 24, 32, 48),
         neck=24,
+        watched=24,
+        calibrated_on=40,
     ),
 }

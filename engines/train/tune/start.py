@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engines.nets.yolo import NECK, WIDTHS, Yolo
 from engines.train.export import calibrated
-from engines.train.folded import restore
+from engines.train.folded import folded_yolo, restore
 from stream.errors import ModelError
 
 Size = Literal["n", "s", "m"]
@@ -57,7 +57,7 @@ def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
     except Exception as error:  # protobuf's own errors have no common base
         raise ModelError(f"{path}: cannot be read as ONNX ({error}); give a detector's file") from error
     net = new_detector("n", max(1, len(names)))
-    missing = restore(net, model, _bias_of)
+    missing = restore(net, model, folded_yolo)
     if missing is not None:
         name, shape = missing
         raise ModelError(
@@ -65,11 +65,6 @@ def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
             f" {tuple(net.state_dict()[name].shape)}, found {shape}; train from 'default' or from 'scratch'"
         )
     return net.eval(), tuple(str(names[k]) for k in sorted(names))
-
-
-def _bias_of(place: str) -> str | None:
-    above, _, module = place.rpartition(".")
-    return f"{above}.conv.weight_bias" if module == "norm" else None
 
 
 def with_classes(

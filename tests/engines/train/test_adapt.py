@@ -240,7 +240,7 @@ def test_the_exported_network_is_an_embedder_of_the_pipeline(tmp_path: Path) -> 
 
     adapted = show().adapt(steps=6)
     adapted.export(tmp_path / "own.onnx")
-    export(read_embedder(DEFAULT), tmp_path / "default.onnx", {})
+    export(read_embedder(DEFAULT), tmp_path / "default.onnx", {}, DEFAULT)
     station = Station(EmbedderConfig(model=str(tmp_path / "own.onnx")), device="cpu", threads=1)
     own, theirs = (
         onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx")).get_modelmeta().custom_metadata_map
