@@ -45,9 +45,10 @@ class Recipe:
     The bank's sizes: ``creatures`` softly shaded ones, ``cartoons`` cel characters, ``backdrops`` painted
     backgrounds.
 
-    ``later``: parts that follow, each with more material and the rate starting over. ``watched``: held-out
-    pictures that every checkpoint is measured on, ``calibrated_on``: those by which the last one's scores become
-    probabilities; raising them measures more finely and takes longer.
+    ``later``: parts that follow, each with more material and the rate starting over.
+
+    ``watched``: held-out pictures that every checkpoint is measured on. ``calibrated_on``: those by which the
+    last one's scores become probabilities. Raising either measures more finely and takes longer.
     """
 
     steps: int = 17800
