@@ -38,15 +38,28 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something kept: its folder, and what is known about it (``about.json``)."""
+    """Something kept: its folder, and what is known about it (``about.json``).
+
+    ``fresh``: it was made by the very call that gave it, not found.
+    """
 
     path: Path
     about: Mapping[str, Any]
+    fresh: bool = False
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
         return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """What was an entry and is none any more: its folder, ``about`` as far as it can be read, and why."""
+
+    path: Path
+    about: Mapping[str, Any]
+    why: str
 
 
 class Cache:
@@ -63,13 +76,14 @@ class Cache:
     def find(self, key: Mapping[str, Any]) -> Entry | None:
         """The entry made for this key, None where there is none (or a damaged one)."""
         entry = _read(self.folder / key_name(key))
-        return entry if entry is not None and entry.about.get("key") == _plain(key) else None
+        return entry if isinstance(entry, Entry) and entry.about.get("key") == _plain(key) else None
 
     def get(
         self,
         key: Mapping[str, Any],
         make: Callable[[Path], Mapping[str, Any]],
         *,
+        what: str = "",
         say: Say | None = None,
         anew: bool = False,
     ) -> Entry:
@@ -81,6 +95,7 @@ class Cache:
         Args:
             key: everything that the content depends on; plain values.
             make: writes files into the empty folder it is given; returns what shall be known about them.
+            what: it is, for people, as in "net.onnx in int8"; empty is the folder's name.
             say: told once when another process is at it.
             anew: make it although it is there, in its place.
 
@@ -92,7 +107,7 @@ class Cache:
             return found
         place = self.folder / key_name(key)
         try:
-            with locked(self.folder / f"{place.name}.lock", say):
+            with locked(self.folder / f"{place.name}.lock", say, what):
                 found = None if anew else self.find(key)
                 return found if found is not None else self._make(place, key, make)
         except OSError as error:
@@ -126,15 +141,21 @@ class Cache:
             _sync(self.folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return Entry(place, about)
+        return Entry(place, about, fresh=True)
 
     def entries(self) -> list[Entry]:
         """Every whole entry, the newest first."""
-        found = [_read(path) for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        whole = [entry for entry in found if entry is not None]
+        whole = [entry for entry in self._all() if isinstance(entry, Entry)]
         return sorted(whole, key=lambda entry: str(entry.about.get("made", "")), reverse=True)
 
-    def remove(self, entry: Entry) -> None:
+    def damaged(self) -> list[Damaged]:
+        """Folders that are no whole entry: a file was cut off, changed or deleted. They are never used."""
+        return sorted((e for e in self._all() if isinstance(e, Damaged)), key=lambda entry: entry.path)
+
+    def _all(self) -> list[Entry | Damaged | None]:
+        return [_read(path) for path in self.folder.iterdir()] if self.folder.is_dir() else []
+
+    def remove(self, entry: Entry | Damaged) -> None:
         """Delete an entry. A process that has it open keeps what it loaded."""
         with locked(self.folder / f"{entry.path.name}.lock", None):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -149,21 +170,29 @@ def _plain(key: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(key, sort_keys=True, default=str))
 
 
-def _read(path: Path) -> Entry | None:
-    """The entry at ``path``; None for anything else, and where a file is missing or of another size."""
+def _read(path: Path) -> Entry | Damaged | None:
+    """The entry at ``path``, damaged where a file is missing or of another size; None for anything else."""
     if path.name.startswith(".") or not path.is_dir():
         return None
+    about: dict[str, Any] = {}
     try:
         about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
-        whole = all((path / name).stat().st_size == size for name, size in about["files"].items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return Entry(path, about) if whole else None
+        sizes = {name: (path / name).stat().st_size for name in about["files"]}
+    except FileNotFoundError as error:
+        return Damaged(path, about, f"{Path(error.filename).name} is missing")
+    except OSError as error:
+        return Damaged(path, about, f"{Path(error.filename).name} cannot be read ({error.strerror})")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return Damaged(path, about if isinstance(about, dict) else {}, f"{_ABOUT} is not as it was written")
+    for name, size in about["files"].items():
+        if sizes[name] != size:
+            return Damaged(path, about, f"{name} has {sizes[name]} bytes in place of {size}")
+    return Entry(path, about)
 
 
 @contextlib.contextmanager
-def locked(path: Path, say: Say | None) -> Iterator[None]:
-    """Hold a lock file, waiting for whoever holds it.
+def locked(path: Path, say: Say | None, what: str = "") -> Iterator[None]:
+    """Hold a lock file, waiting for whoever holds it; ``say`` is told once, by ``what``, that it waits.
 
     The kernel lets go of it when its process ends, however it ends, so that no lock outlives its owner.
     """
@@ -172,7 +201,7 @@ def locked(path: Path, say: Say | None) -> Iterator[None]:
         told = False
         while not _take(file):
             if say is not None and not told:
-                say(f"waiting for another process that is making {path.stem}")
+                say(f"waiting for another process that is making {what or path.stem}")
                 told = True
             time.sleep(_ASK_EVERY_S)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -137,7 +138,10 @@ def _opened(
         from engines.runtime.tensorrt import TensorRTEngine
 
         return TensorRTEngine(
-            path, precision=prepared.precision if prepared is not None else "fp32", on_progress=on_progress
+            path,
+            precision=prepared.precision if prepared is not None else "fp32",
+            on_progress=on_progress,
+            say=lambda message: print(message, file=sys.stderr),
         )
     if engine == "torch":
         try:

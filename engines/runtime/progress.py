@@ -11,30 +11,38 @@ from typing import TextIO
 
 @dataclass(frozen=True)
 class BuildState:
-    """Where a build is. ``share`` is 0..1, of the builder's own steps, which are not equally long.
+    """Where a build is.
 
-    ``eta_s`` is what is left at the pace so far; None at the beginning.
+    ``phase`` is the builder's own word, ``steps`` how many of it are done and of how many, None where it is
+    in one step. ``expected_s`` is what the whole takes by what earlier builds took; None: there were none.
     """
 
     name: str
     phase: str
-    share: float
     elapsed_s: float
-    eta_s: float | None
+    expected_s: float | None = None
+    steps: tuple[int, int] | None = None
     done: bool = False
 
     def __str__(self) -> str:
         if self.done:
             return f"built {self.name} in {lasting(self.elapsed_s)}"
-        left = "" if self.eta_s is None else f", about {lasting(self.eta_s)} left"
-        return f"building {self.name}: {self.share:4.0%}, {lasting(self.elapsed_s)}{left}  ({self.phase})"
+        left = ", no estimate yet"
+        if self.expected_s is not None and self.elapsed_s < self.expected_s:
+            left = f", about {lasting(self.expected_s - self.elapsed_s)} left"
+        elif self.expected_s is not None:
+            left = f", longer than the {lasting(self.expected_s)} that were expected"
+        steps = "" if self.steps is None else f", {self.steps[0]} of {self.steps[1]}"
+        return f"building {self.name}: {lasting(self.elapsed_s)}{left} ({self.phase}{steps})"
 
 
 OnProgress = Callable[[BuildState], None]
 
 
 def lasting(seconds: float) -> str:
-    """A duration for people: "8 s", "3 min 20 s"."""
+    """A duration for people: "0.4 s", "8 s", "3 min 20 s"."""
+    if seconds < 0.95:
+        return f"{max(0.1, seconds):.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"
 

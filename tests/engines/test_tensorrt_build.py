@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from engines.runtime import DeviceError, EngineError, MissingRuntimeError, Tenso
 from engines.runtime.cache import Cache
 from engines.runtime.devices import Gpu, cuda_missing
 from engines.runtime.onnxfile import describe
-from engines.runtime.precision import PRECISIONS, Precision, calibrate
+from engines.runtime.precision import PRECISIONS, Precision, calibrate, prepare
 from engines.runtime.progress import BuildLine, BuildState
 from engines.runtime.tensorrt import (
     Profile,
@@ -29,6 +31,7 @@ from engines.runtime.tensorrt import (
     get_plan,
 )
 from engines.runtime.tensorrt.build import Watch
+from engines.runtime.tensorrt.pace import Pace
 from engines.runtime.tensorrt.plans import ANY_GPU
 from engines.train.untrained import NETWORKS
 from engines.train.untrained import main as untrained
@@ -60,9 +63,39 @@ def networks(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str,
     return found
 
 
+def convolution_types(plan: bytes) -> dict[str, set[str]]:
+    """What the convolutions of a plan compute with: the types of their pictures and weights, by layer.
+
+    It is read out of the program that TensorRT-RTX writes into a plan, because its engine inspector needs a
+    driver. The form of that program is TensorRT-RTX's own: another version may write it otherwise.
+    """
+    kinds = dict(re.findall(rb'tensor=\{[^\n]* name="([^"\n]+)"[^\n]* type=(\w+)', plan))
+    found: dict[str, set[str]] = {}
+    for layer, pictures, weights in re.findall(
+        rb'corrltn=\{ name="([^"\n]+)"[^\n]* input=\{"([^"\n]+)" "([^"\n]+)"', plan
+    ):
+        name = layer.decode().partition(" [profile")[0]  # each profile has a program of its own
+        found.setdefault(name, set()).update(kinds[tensor].decode() for tensor in (pictures, weights))
+    return found
+
+
+def quantized_convolutions(path: Path) -> set[str]:
+    """Names of the convolutions of an ONNX file whose pictures and weights come out of int8."""
+    nodes = onnx.load(path).graph.node
+    int8 = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    return {node.name for node in nodes if node.op_type == "Conv" and int8.issuperset(node.input[:2])}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["detector", "embedder", "densenet161"])
-def test_builds(networks: dict[str, Path], cache: Path, name: str, precision: Precision) -> None:
+def test_builds(
+    networks: dict[str, Path],
+    cache: Path,
+    name: str,
+    precision: Precision,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engines.runtime.tensorrt.build._TELL_EVERY_S", 0.05)
     states: list[BuildState] = []
     plan = get_plan(networks[name], precision, cache=cache, on_progress=states.append)
     assert plan.about["precision"] == precision
@@ -76,10 +109,21 @@ def test_builds(networks: dict[str, Path], cache: Path, name: str, precision: Pr
     assert len(plan.profiles) == (2 if name == "detector" else 1)
     assert plan.network.inputs[0].dtype == ("float32" if precision == "fp32" else "float16")
     assert {spec.dtype for spec in plan.network.outputs} == {"float32"}
-    shares = [state.share for state in states]
-    assert shares == sorted(shares)
+    types = convolution_types(plan.path.read_bytes())
+    quantized = quantized_convolutions(
+        prepare(networks[name], precision, rest="fp16", cache=Cache("networks", cache)).path
+    )
+    assert (len(quantized) >= 26) == (precision == "int8")
+    assert {layer for layer, kinds in types.items() if kinds == {"int8"}} == quantized
+    rest = {kind for layer, kinds in types.items() if layer not in quantized for kind in kinds}
+    assert rest == {"float" if precision == "fp32" else "half"}
     assert states[-1].done
-    assert all(0 <= share <= 1 for share in shares)
+    assert all(state.steps is None or state.steps[0] <= state.steps[1] for state in states)
+    # one of TensorRT's steps is four fifths of a build: the line goes on meanwhile
+    times = [state.elapsed_s for state in states]
+    assert times == sorted(times)
+    if name == "densenet161":
+        assert max(b - a for a, b in pairwise(times)) < 0.4 * times[-1]
 
 
 def test_a_detector_at_640(tmp_path: Path) -> None:
@@ -201,18 +245,42 @@ def test_profiles_of_fixed_and_free_shapes() -> None:
 def test_the_progress_line() -> None:
     out = io.StringIO()
     line = BuildLine(out, every_s=0.0)
-    line(BuildState("net.onnx", "Timing", 0.5, 0.4, 0.4))
+    line(BuildState("net.onnx", "Timing", 0.4, 0.8))
     assert out.getvalue() == ""  # what takes no second needs no line
-    line(BuildState("net.onnx", "Timing", 0.5, 200.0, 200.0))
-    line(BuildState("net.onnx", "", 1.0, 400.0, 0.0, done=True))
+    line(BuildState("net.onnx", "Timing", 200.0, 400.0, (3, 7)))
+    line(BuildState("net.onnx", "Timing", 410.0, 400.0))
+    line(BuildState("net.onnx", "finishing", 411.0))
+    line(BuildState("net.onnx", "", 412.0, done=True))
     assert out.getvalue().splitlines() == [
-        "building net.onnx:  50%, 3 min 20 s, about 3 min 20 s left  (Timing)",
-        "built net.onnx in 6 min 40 s",
+        "building net.onnx: 3 min 20 s, about 3 min 20 s left (Timing, 3 of 7)",
+        "building net.onnx: 6 min 50 s, longer than the 6 min 40 s that were expected (Timing)",
+        "building net.onnx: 6 min 51 s, no estimate yet (finishing)",
+        "built net.onnx in 6 min 52 s",
     ]
 
 
+def test_the_time_of_a_build_is_told_by_earlier_ones(tmp_path: Path) -> None:
+    pace = Pace(tmp_path / "timings" / "builds.json")
+    assert pace.expected(100) is None
+    for layers, seconds in ((1000, 20.0), (100, 9.0), (100, 4.0)):
+        pace.note(layers, seconds)
+    assert pace.expected(100) == 4.0  # the latest of the same size
+    assert pace.expected(200) == 8.0
+    assert pace.expected(900) == 18.0
+    (tmp_path / "timings" / "builds.json").write_text("[[0, 1], 3")
+    assert pace.expected(100) is None
+
+
 def test_a_fixed_batch(tmp_path: Path) -> None:
-    """The profile of a network exported with a fixed batch has that batch alone, and builds."""
+    """The profile of a network exported with a fixed batch has that batch alone, and builds; the second time
+    the first one says how long it takes."""
     path = export(Mean(), tmp_path / "four.onnx", batch=4, size=(8, 8))
-    plan = get_plan(path, "fp32", cache=tmp_path)
+    first: list[BuildState] = []
+    second: list[BuildState] = []
+    plan = get_plan(path, "fp32", cache=tmp_path, on_progress=first.append)
     assert plan.profiles[0].batch == (4, 4, 4)
+    assert plan.entry.fresh
+    assert not get_plan(path, "fp32", cache=tmp_path).entry.fresh
+    assert get_plan(path, "fp32", cache=tmp_path, anew=True, on_progress=second.append).entry.fresh
+    assert {state.expected_s for state in first} == {None}
+    assert second[0].expected_s == pytest.approx(first[-1].elapsed_s, rel=0.1)

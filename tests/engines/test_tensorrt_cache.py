@@ -18,7 +18,7 @@ import pytest
 from engines.models import resolve
 from engines.runtime import EngineError
 from engines.runtime.cache import Cache, cache_folder, locked
-from engines.runtime.precision import calibrate, prepare
+from engines.runtime.precision import calibrate, outdated, prepare
 from engines.runtime.tensorrt import PlanError, get_plan, stale
 from engines.runtime.tensorrt.build import Messages
 from engines.runtime.tensorrt.plans import load_plan
@@ -73,7 +73,9 @@ def test_a_process_killed_in_the_middle_leaves_nothing_broken(tmp_path: Path) ->
     assert first.stdout.readline() == "building\n"
     second = start(tmp_path)
     assert second.stdout is not None
-    assert second.stdout.readline().startswith("waiting for another process")
+    assert second.stdout.readline() == (
+        f"waiting for another process that is making the engine of {EMBEDDER.name} in fp32 for TensorRT-RTX\n"
+    )
     assert len(left_over(tmp_path)) == 1
     assert Cache("engines", tmp_path).entries() == []
     os.kill(first.pid, signal.SIGKILL)
@@ -96,7 +98,15 @@ def test_a_changed_network_or_precision_is_another_engine(tmp_path: Path) -> Non
     int8 = get_plan(path, "int8", cache=tmp_path)
     assert len({first.path, half.path, int8.path}) == 3
     before = prepare(path, "int8", rest="fp16", cache=Cache("networks", tmp_path))
-    calibrate(path, [{"images": noise * 0.5}], "darker noise", cache=Cache("networks", tmp_path))
+    networks = Cache("networks", tmp_path)
+    assert stale(int8.about, cache=tmp_path) == ""
+    assert [outdated(entry.about, cache=networks) for entry in networks.entries()] == [""] * 3
+    calibrate(path, [{"images": noise * 0.5}], "darker noise", cache=networks)
+    assert stale(int8.about, cache=tmp_path) == "it was calibrated anew since"
+    assert stale(half.about, cache=tmp_path) == ""
+    assert sorted(outdated(entry.about, cache=networks) for entry in networks.entries()) == [
+        "", "", "it was calibrated anew since",
+    ]  # fmt: skip
     after = prepare(path, "int8", rest="fp16", cache=Cache("networks", tmp_path))
     assert before.recipe != after.recipe  # which is in the engine's key
     assert stale(first.about) == ""
@@ -123,9 +133,17 @@ def test_a_damaged_entry_is_built_again(tmp_path: Path) -> None:
     plan = get_plan(EMBEDDER, "fp32", cache=tmp_path)
     whole = plan.path.read_bytes()
     plan.path.write_bytes(whole[:1000])
-    assert Cache("engines", tmp_path).entries() == []
+    cache = Cache("engines", tmp_path)
+    assert cache.entries() == []
+    (broken,) = cache.damaged()
+    assert (broken.path, broken.about["name"]) == (plan.entry.path, EMBEDDER.stem)
+    assert broken.why == f"engine.plan has 1000 bytes in place of {len(whole)}"
     assert get_plan(EMBEDDER, "fp32", cache=tmp_path).path.stat().st_size == len(whole)
+    assert cache.damaged() == []
+    plan.path.unlink()
+    assert [entry.why for entry in cache.damaged()] == ["engine.plan is missing"]
     (plan.entry.path / "about.json").write_text("{")
+    assert [entry.why for entry in cache.damaged()] == ["about.json is not as it was written"]
     assert get_plan(EMBEDDER, "fp32", cache=tmp_path).path.stat().st_size == len(whole)
     assert left_over(tmp_path) == []
 

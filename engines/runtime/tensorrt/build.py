@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from engines.runtime.cache import locked
 from engines.runtime.devices import Gpu
 from engines.runtime.progress import BuildState, OnProgress
 from engines.runtime.tensorrt.flavour import Flavour
+from engines.runtime.tensorrt.pace import Pace
 from engines.runtime.tensorrt.profiles import Profile
 
 _TOLD = 3  # messages that an error repeats
+_TELL_EVERY_S = 1.0  # also in the midst of a step, of which TensorRT says nothing
 
 
 class Messages:
@@ -56,8 +59,8 @@ def build_plan(
         name: of the network, for messages.
         gpu: TensorRT-RTX: build for this one alone, in place of all from Ampere on.
         timings: file that measured kernel times are kept in, which makes the next build faster. TensorRT-RTX
-            measures none.
-        on_progress: told often how far it is.
+            measures none. What whole builds took is kept beside it, for both.
+        on_progress: told at every step how far it is, and every second.
 
     Raises:
         EngineError: the parser refuses the file (an unsupported operator, no ONNX file), or the build fails.
@@ -80,13 +83,15 @@ def build_plan(
     if flavour.rtx and gpu is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
-    watch = Watch(trt, name, on_progress)
-    config.progress_monitor = watch.monitor
     kept = None if flavour.rtx or timings is None else timings
     if kept is not None:
         _load_timings(config, kept)
-    began = time.monotonic()
-    plan = builder.build_serialized_network(definition, config)
+    pace = None if timings is None else Pace(timings.with_suffix(".json"))
+    size = definition.num_layers * len(profiles)
+    with Watch(trt, name, on_progress, None if pace is None else pace.expected(size)) as watch:
+        config.progress_monitor = watch.monitor
+        plan = builder.build_serialized_network(definition, config)
+        seconds = watch.elapsed_s
     watch.reraise()
     if plan is None:
         raise EngineError(
@@ -94,8 +99,10 @@ def build_plan(
         )
     if kept is not None:
         _save_timings(config, kept)
+    if pace is not None:
+        pace.note(size, seconds)
     if on_progress is not None:
-        on_progress(BuildState(name, "", 1.0, time.monotonic() - began, 0.0, done=True))
+        on_progress(BuildState(name, "", seconds, done=True))
     return bytes(plan)
 
 
@@ -110,18 +117,24 @@ def _refused(parser: Any, messages: Messages) -> str:
 
 
 class Watch:
-    """Progress of one build: phases in phases, each of so many steps, as shares of the whole.
+    """Tells where one build is: at its every step, and every second, while it is entered.
 
-    An exception in ``tell`` (Ctrl-C among them) stops the build, and :meth:`reraise` raises it afterwards:
-    none may pass through TensorRT.
+    An exception in ``tell`` (Ctrl-C among them) stops the build at its next step, and :meth:`reraise` raises
+    it afterwards: none may pass through TensorRT.
+
+    Args:
+        expected_s: what the build will take, about, where that is known.
     """
 
-    def __init__(self, trt: Any, name: str, tell: OnProgress | None) -> None:
-        self._name, self._tell = name, tell
+    def __init__(self, trt: Any, name: str, tell: OnProgress | None, expected_s: float | None = None) -> None:
+        self._name, self._tell, self._expected_s = name, tell, expected_s
         self._began = time.monotonic()
-        self._phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
-        self._best = 0.0
+        self._phases: dict[str, tuple[int, int]] = {}  # that are running: steps done, and of how many
+        self._between = "preparing"  # what it does while no phase is running
         self._error: BaseException | None = None
+        self._lock = threading.Lock()  # TensorRT's threads and the clock's tell the same
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
         watch = self
 
         class Monitor(trt.IProgressMonitor):
@@ -129,34 +142,48 @@ class Watch:
                 trt.IProgressMonitor.__init__(self)
 
             def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-                watch._phases[phase] = (parent, max(1, steps), 0)
-                watch._say(phase)
+                watch._phases[phase] = (0, steps)
+                watch._between = "finishing"
+                watch._say()
 
             def step_complete(self, phase: str, step: int) -> bool:
-                parent, steps, _ = watch._phases.get(phase, (None, step + 1, 0))
-                watch._phases[phase] = (parent, steps, min(step + 1, steps))
-                return watch._say(phase)
+                _, steps = watch._phases.get(phase, (0, step + 1))
+                watch._phases[phase] = (min(step + 1, steps), steps)
+                return watch._say()
 
             def phase_finish(self, phase: str) -> None:
                 watch._phases.pop(phase, None)
 
         self.monitor = Monitor()
 
-    def _share(self, phase: str) -> float:
-        """Share of a phase that is done, with that of the furthest phase inside its running step."""
-        _, steps, done = self._phases[phase]
-        inside = [self._share(other) for other, about in list(self._phases.items()) if about[0] == phase]
-        return min(1.0, (done + max(inside, default=0.0)) / steps)
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._began
 
-    def _say(self, phase: str) -> bool:
+    def __enter__(self) -> Watch:
+        if self._tell is not None:
+            self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._clock.is_alive():
+            self._clock.join()
+
+    def _tick(self) -> None:
+        while not self._over.wait(_TELL_EVERY_S):
+            self._say()
+
+    def _say(self) -> bool:
+        """Tell the phase that began last of those that are running; whether the build shall go on."""
         try:
-            if self._tell is not None and self._error is None:
-                roots = [name for name, about in list(self._phases.items()) if about[0] is None]
-                # a step counts when it is over: what went on inside it is gone by then, so never go back
-                self._best = max([self._best, *(self._share(root) for root in roots)])
-                elapsed = time.monotonic() - self._began
-                left = elapsed * (1 - self._best) / self._best if self._best > 0.05 else None
-                self._tell(BuildState(self._name, phase, self._best, elapsed, left))
+            with self._lock:
+                if self._tell is not None and self._error is None:
+                    running = list(self._phases.items())
+                    phase, (done, steps) = running[-1] if running else (self._between, (0, 1))
+                    counted = (done, steps) if steps > 1 else None
+                    self._tell(BuildState(self._name, phase, self.elapsed_s, self._expected_s, counted))
         except BaseException as error:
             self._error = error
         return self._error is None

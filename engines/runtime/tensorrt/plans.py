@@ -12,7 +12,7 @@ from engines.runtime.cache import Cache, Entry, Say
 from engines.runtime.devices import Gpu
 from engines.runtime.devices import gpu as this_gpu
 from engines.runtime.onnxfile import Described, describe
-from engines.runtime.precision import Precision, prepare
+from engines.runtime.precision import AS_IT_IS, Precision, prepare, recalibrated
 from engines.runtime.progress import OnProgress
 from engines.runtime.tensorrt.build import build_plan
 from engines.runtime.tensorrt.flavour import Flavour, choose_flavour
@@ -71,7 +71,7 @@ def get_plan(
         for_this_gpu: do not take a TensorRT-RTX plan that runs on others as well.
         anew: build although there is one.
         cache: folder in place of the user's.
-        on_progress: told often how far the build is.
+        on_progress: told at every step and every second where the build is.
         say: told when another process is building the same.
 
     Raises:
@@ -81,7 +81,7 @@ def get_plan(
     path = Path(path)
     gpu = this_gpu()
     flavour = flavour or choose_flavour(gpu)
-    prepared = prepare(path, precision, rest="fp16", cache=Cache("networks", cache))
+    prepared = prepare(path, precision, rest="fp16", cache=Cache("networks", cache), say=say)
     network = describe(prepared.path)
     shapes = tuple(profiles or default_profiles(network.inputs, network.metadata))
     portable = flavour.rtx and not for_this_gpu and (gpu is None or gpu.capability >= _PORTABLE_FROM)
@@ -97,6 +97,7 @@ def get_plan(
         "maker": _MAKER,
     }
     plans = Cache("engines", cache)
+    name = f"{path.name} in {prepared.precision} for {flavour.name}"
 
     def make(folder: Path) -> dict[str, Any]:
         timings = (
@@ -109,7 +110,7 @@ def get_plan(
                 prepared.path,
                 shapes,
                 network.inputs,
-                name=f"{path.name} {prepared.precision} for {flavour.name}",
+                name=name,
                 gpu=target,
                 timings=timings,
                 on_progress=on_progress,
@@ -124,7 +125,8 @@ def get_plan(
             "device": key["device"],
         }
 
-    return Plan(plans.get(key, make, say=say, anew=anew), flavour, shapes, network)
+    entry = plans.get(key, make, what=f"the engine of {name}", say=say, anew=anew)
+    return Plan(entry, flavour, shapes, network)
 
 
 def _file_name(gpu: Gpu | None) -> str:
@@ -163,8 +165,12 @@ def _misfit(trt: Any, runtime: Any, content: bytes) -> str:
     return ", ".join(found) or "invalid"
 
 
-def stale(about: Mapping[str, Any]) -> str:
-    """Why an engine that was kept will not be used here again; empty where it may be."""
+def stale(about: Mapping[str, Any], *, cache: Path | None = None) -> str:
+    """Why an engine that was kept will not be used here again; empty where it may be.
+
+    Args:
+        cache: folder in place of the user's.
+    """
     from engines.models import file_sha256
     from engines.runtime.tensorrt.flavour import installed
 
@@ -176,6 +182,11 @@ def stale(about: Mapping[str, Any]) -> str:
         return "its network has changed"
     if key.get("maker") != _MAKER:
         return "another version of celstream built it"
+    recipe = str(key.get("recipe"))
+    if key.get("precision") == "int8" and recipe != AS_IT_IS:
+        why = recalibrated(str(key.get("model")), recipe, cache=Cache("networks", cache))
+        if why:
+            return why
     mine = {flavour.name: flavour.version for flavour in installed()[0]}
     if key.get("flavour") not in mine:
         return f"{key.get('flavour')} is not installed"
