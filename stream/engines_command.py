@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -110,12 +111,15 @@ def _build(
         if tell:
             print(message)
 
+    def note(message: str) -> None:
+        print(message, file=sys.stderr)
+
     try:
         file = resolve(model, kind)
         _check_kind(kind, model)
         result: dict[str, Any] = {"network": file.name, "kind": kind, "precision": precision}
         if precision == "int8":
-            result["calibration"] = _calibrate(kind, model, file.path, workdir, pictures, anew)
+            result["calibration"] = _calibrate(kind, model, file.path, workdir, pictures, anew, note)
             say(f"{file.name}: int8, calibrated on {result['calibration']}")
         result["file"] = str(prepare(file.path, precision).path)
         try:
@@ -124,7 +128,7 @@ def _build(
                 precision,
                 anew=anew,
                 on_progress=BuildLine(),
-                say=lambda message: print(message, file=sys.stderr),
+                say=note,
             )
         except MissingRuntimeError as error:
             result["no_engine"] = str(error)
@@ -139,16 +143,28 @@ def _build(
         "shapes": about["shapes"],
         "seconds": about["seconds"],
         "bytes": plan.entry.size,
+        "found": not plan.entry.fresh,
         "path": str(plan.path),
     }
+    made = f"built in {lasting(about['seconds'])}"
+    if not plan.entry.fresh:
+        made = f"found in the cache ({made} on {about['made']}; --anew builds it again)"
     say(
         f"{file.name}: {about['precision']} for {about['engine']}, {about['device']},"
-        f" {'; '.join(about['shapes'])}: {plan.entry.size / 1e6:.1f} MB, built in {lasting(about['seconds'])}"
+        f" {'; '.join(about['shapes'])}: {plan.entry.size / 1e6:.1f} MB, {made}"
     )
     return result
 
 
-def _calibrate(kind: Kind, model: str, path: Path, workdir: Path | None, pictures: int, anew: bool) -> str:
+def _calibrate(
+    kind: Kind,
+    model: str,
+    path: Path,
+    workdir: Path | None,
+    pictures: int,
+    anew: bool,
+    note: Callable[[str], None],
+) -> str:
     """Calibrate where that is asked for or was never done; what it was done on."""
     from engines.runtime.onnxfile import describe
     from engines.runtime.precision import calibrate, calibration
@@ -168,7 +184,8 @@ def _calibrate(kind: Kind, model: str, path: Path, workdir: Path | None, picture
             f"{workdir}: expected videos that are still where they were, to calibrate the {kind}, found none"
         )
     name = describe(path).inputs[0].name
-    calibrate(path, [{name: array} for array in inputs], samples.origin)
+    note(f"{path.name}: calibrating on {len(inputs)} pictures of {samples.origin}")
+    calibrate(path, [{name: array} for array in inputs], samples.origin, say=note)
     return f"{len(inputs)} pictures of {samples.origin}"
 
 
@@ -183,43 +200,14 @@ def list_(
     prune: Annotated[bool, typer.Option("--prune", help="Delete what is not used here any more.")] = False,
     json_: _AsJson = False,
 ) -> None:
-    """List the engines that are kept: size, precision, version, device, and whether they are still used."""
-    from engines.runtime.cache import Cache, cache_folder
-    from engines.runtime.tensorrt import stale
+    """List the engines that are kept: size, precision, version, device, and whether they are still used.
 
-    plans = Cache("engines")
-    found: list[dict[str, Any]] = []
-    for entry in plans.entries():
-        why = stale(entry.about)
-        if why and prune:
-            plans.remove(entry)
-            continue
-        about = {
-            key: entry.about.get(key) for key in ("name", "precision", "engine", "device", "shapes", "made")
-        }
-        found.append(about | {"bytes": entry.size, "stale": why, "path": str(entry.path)})
-    converted: list[dict[str, Any]] = [
-        {key: entry.about.get(key) for key in ("name", "precision", "origin", "made")} | {"bytes": entry.size}
-        for entry in Cache("networks").entries()
-    ]
-    if json_:
-        print(json.dumps({"folder": str(cache_folder()), "engines": found, "networks": converted}))
-        return
-    print(f"Kept in {cache_folder()}: {len(found)} engines, {len(converted)} converted networks")
-    for about in found:
-        state = f"not used: {about['stale']}" if about["stale"] else "ready"
-        print(
-            f"{about['name']}, {about['precision']}, {about['engine']}, {about['device']},"
-            f" {about['bytes'] / 1e6:.1f} MB, {about['made']}, {state}"
-        )
-        for shapes in about["shapes"] or ():
-            print(f"    {shapes}")
-    for about in converted:
-        origin = f", calibrated on {about['origin']}" if about["origin"] else ""
-        print(
-            f"{about['name']}.onnx in {about['precision']}{origin}, {about['bytes'] / 1e6:.1f} MB,"
-            f" {about['made']}"
-        )
+    What is damaged, or is not used here any more, is told with the reason.
+    """
+    from stream.engine_list import kept, told
+
+    found = kept(prune=prune)
+    print(json.dumps(found) if json_ else "\n".join(told(found)))
 
 
 @engines_app.command()

@@ -22,9 +22,7 @@ models_app = typer.Typer(
 @models_app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")
-    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON list on stdout, for programs.")] = False,
 ) -> None:
     """List the networks that come with celstream: licence, input, figures, hash; and what can be fetched."""
     from engines.models import list_downloads, list_models
@@ -33,7 +31,9 @@ def models(
         return
     found = list_models()
     if json_:
-        print(json.dumps([asdict(model) for model in found], default=str))
+        rows = [asdict(model) | {"state": "packaged"} for model in found]
+        rows += [asdict(other) | {"path": other.path, "state": other.state} for other in list_downloads()]
+        print(json.dumps(rows, default=str))
         return
     for model in found:
         print(f"{model.name} ({model.kind}), {model.path.stat().st_size / 1e6:.1f} MB, {model.licence}")
@@ -41,7 +41,13 @@ def models(
         for name, value in model.figures.items():
             print(f"  {name}: {value}")
     for other in list_downloads():
-        state = f"here: {other.path}" if other.path.is_file() else f"celstream models pull {other.name}"
+        fetch = f"celstream models pull {other.name}"
+        state = {
+            "here": f"here: {other.path}",
+            "fetched": f"its weights are here; {fetch} makes the network of them",
+            "cut off": f"its weights were cut off on the way; {fetch} goes on",
+            "not here": fetch,
+        }[other.state]
         print(f"{other.name} ({other.kind}), {other.licence}\n  input {other.input}\n  {state}")
 
 
@@ -65,7 +71,7 @@ def pull(
     if name not in known:
         raise ConfigError(f"models pull {name}: expected one of {', '.join(known)}")
     wanted = known[name]
-    weights = wanted.path.with_suffix(Path(wanted.url).suffix)
+    weights = wanted.weights
     try:
         if file is not None:
             adopt(file, weights, wanted.sha256)

@@ -93,6 +93,25 @@ class Download:
         """Where its network is once it was pulled."""
         return cache_folder() / "models" / f"{self.name}.onnx"
 
+    @property
+    def weights(self) -> Path:
+        """Where its weights are once they were fetched."""
+        return self.path.with_suffix(Path(self.url).suffix)
+
+    @property
+    def state(self) -> Literal["here", "fetched", "cut off", "not here"]:
+        """How far it is: 'here' is the network, 'fetched' its weights alone, 'cut off' a part of these."""
+        if self.path.is_file():
+            return "here"
+        if self.weights.is_file():
+            return "fetched"
+        return "cut off" if part_of(self.weights).is_file() else "not here"
+
+
+def part_of(target: Path) -> Path:
+    """Where a file lies while it is being fetched, and when that was cut off."""
+    return target.with_name(f"{target.name}.part")
+
 
 def list_downloads(manifest: Path = MANIFEST) -> list[Download]:
     """What can be pulled, by name."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engines.models import part_of
 from engines.runtime.base import EngineError
 from engines.runtime.cache import locked
 
@@ -39,7 +40,7 @@ def download(url: str, target: Path, sha256: str, *, on_bytes: OnBytes | None = 
         with locked(target.with_name(f"{target.name}.lock"), None):
             if target.is_file() and _digest(target).startswith(sha256):
                 return target
-            part = target.with_name(f"{target.name}.part")
+            part = part_of(target)
             _fetch(url, part, on_bytes)
             return _checked(part, target, sha256, url, "run the same command again")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -64,7 +65,7 @@ def adopt(file: Path, target: Path, sha256: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_file() and _digest(target) == _digest(file):
             return target  # it was checked when it came
-        part = target.with_name(f"{target.name}.part")
+        part = part_of(target)
         shutil.copyfile(file, part)
         return _checked(part, target, sha256, str(file), "it is as it was; give the published one")
     except OSError as error:

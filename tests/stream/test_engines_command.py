@@ -69,14 +69,26 @@ def test_build_list_and_prune(celstream: Celstream, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "mine: fp16 for TensorRT-RTX" in done.stdout
     assert "64x64, up to 64 a call" in done.stdout
+    assert "found" not in done.stdout
+    again = celstream("engines", "build", "--embedder", net)
+    assert "MB, found in the cache (built in " in again.stdout
+    assert json.loads(celstream("engines", "build", "--embedder", net, "--json").stdout)[0]["found"]
     listed = json.loads(celstream("engines", "list", "--json").stdout)
     (engine,) = listed["engines"]
     assert (engine["name"], engine["precision"], engine["stale"]) == ("mine", "fp16", "")
     assert [network["precision"] for network in listed["networks"]] == ["fp16"]
     assert Path(engine["path"], "engine.plan").stat().st_size < engine["bytes"]
+    lines = celstream("engines", "list").stdout.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["mine", "mine.onnx in fp16"]
     net.unlink()
     assert "not used: its network is gone" in celstream("engines", "list").stdout
-    assert "0 engines" in celstream("engines", "list", "--prune").stdout
+    Path(listed["networks"][0]["paths"][0], "network.onnx").write_bytes(b"cut")
+    damaged = celstream("engines", "list").stdout.splitlines()
+    assert damaged[0].endswith(": 1 engine, 0 converted networks, 1 damaged")
+    assert "mine, fp16: network, damaged: network.onnx has 3 bytes in place of" in damaged[-1]
+    assert "list --prune deletes it" in damaged[-1]
+    assert "0 engines, 0 converted networks; 2 deleted" in celstream("engines", "list", "--prune").stdout
+    assert list(tmp_path.glob("*/*/about.json")) == []
 
 
 @without_gpu
@@ -90,6 +102,10 @@ def test_int8_on_the_users_own_crops(celstream: Celstream, episode: Episode, tmp
     (built,) = json.loads(done.stdout)
     assert built["calibration"] == f"6 pictures of {work}"
     assert Path(built["path"]).is_file()
+    networks = json.loads(celstream("engines", "list", "--json").stdout)["networks"]
+    assert [row["precision"] for row in networks] == ["int8"]  # two files of it, for the CPU and the GPU
+    assert len(networks[0]["paths"]) == 2
+    assert networks[0]["origin"] == str(work)
     checked = celstream("engines", "check", work, *own, "--engine", "onnx", "--json")
     assert checked.returncode == 0, checked.stderr
     rows = json.loads(checked.stdout)
@@ -170,11 +186,21 @@ def test_errors_are_one_line(celstream: Celstream, arguments: tuple[str, ...], m
     assert "Traceback" not in done.stderr
 
 
-def test_models_lists_what_can_be_pulled(celstream: Celstream) -> None:
+def test_models_lists_what_can_be_pulled(celstream: Celstream, tmp_path: Path) -> None:
     done = celstream("models")
     assert done.returncode == 0
     assert "celstream models pull densenet161" in done.stdout
     assert "celstream-detector (detector)" in done.stdout
+    rows = {row["name"]: row for row in json.loads(celstream("models", "--json").stdout)}
+    assert rows["celstream-detector"]["state"] == "packaged"
+    weights = tmp_path / "models" / "densenet161.pth"
+    assert rows["densenet161"]["state"] == "not here"
+    assert rows["densenet161"]["path"] == str(weights.with_suffix(".onnx"))
+    weights.parent.mkdir()
+    for name, state in (("densenet161.pth.part", "cut off"), (weights.name, "fetched")):
+        weights.with_name(name).write_bytes(b"weights")
+        assert json.loads(celstream("models", "--json").stdout)[-1]["state"] == state
+    assert "its weights are here; celstream models pull densenet161 makes" in celstream("models").stdout
 
 
 @pytest.mark.slow
