@@ -15,6 +15,7 @@ import numpy as np
 from engines.models import resolve
 from engines.runtime import Engine, EngineError
 from engines.runtime.choose import open_exactly
+from engines.runtime.fixed import in_batches, pictures_at_once
 from engines.runtime.precision import Precision, calibrate, calibration
 from kernels.boxes import iou, nms
 from stream.batches import Array
@@ -129,11 +130,13 @@ def compare(
                 row = dataclasses.replace(row, skipped=str(error))
             else:
                 try:
-                    found = [opened.run(**{opened.inputs[0].name: x}) for x in compared]
+                    found = _outputs(opened, compared)
                     if first:
                         expected = found
                     row = _measured(row, opened, note, expected, found, reader, compared)
                 except EngineError as error:
+                    if first:
+                        raise translated(error) from error
                     row = dataclasses.replace(row, skipped=str(error))
                 finally:
                     opened.close()
@@ -160,6 +163,22 @@ def _calibrated(
         name = describe(path).inputs[0].name
         calibrate(path, [{name: x} for x in pictures], origin, cache=cache)
     return scratch, f"calibrated for now on {len(pictures)} pictures of {origin}"
+
+
+def _outputs(engine: Engine, pictures: Sequence[Array]) -> list[dict[str, Array]]:
+    """What an engine gives for each picture (1, 3, H, W), also where its batch is fixed or there is none."""
+    spec = engine.inputs[0]
+    found: list[dict[str, Array]] = []
+    for batch, count in in_batches(pictures, pictures_at_once(spec.shape)):
+        outputs = engine.run(**{spec.name: batch})
+        if batch.ndim == 3 or len(batch) == 1:
+            found.append(outputs)
+            continue
+        found += [
+            {name: v[i : i + 1] if len(v) == len(batch) else v for name, v in outputs.items()}
+            for i in range(count)
+        ]
+    return found
 
 
 def _measured(
@@ -209,8 +228,10 @@ def _speed(engine: Engine, pictures: Sequence[Array]) -> tuple[float, int]:
     spec = engine.inputs[0]
     alike = [x for x in pictures if x.shape == pictures[0].shape]
     most = 32 if pictures[0].shape[-1] <= 256 else 8
-    batch = spec.shape[0] or most
+    fixed = pictures_at_once(spec.shape)
+    batch = most if fixed is None else max(1, fixed)
     given: Any = np.concatenate([alike[i % len(alike)] for i in range(batch)]).astype(spec.dtype)
+    given = given[0] if fixed == 0 else given
     wait: Callable[[], Any] = lambda: None  # noqa: E731
     if engine.device == "cuda":
         import cupy

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from tiny_nets import Mean, export
 
@@ -225,6 +226,41 @@ def test_no_onnx_file(tmp_path: Path, cache: Cache, content: bytes, precision: P
         prepare(path, precision, cache=cache)
     with pytest.raises(EngineError, match=r"gone\.onnx: no such file"):
         prepare(tmp_path / "gone.onnx", precision, cache=cache)
+
+
+class Layers(torch.nn.Module):
+    """Four convolutions, of (N, 3, H, W) or of one picture (3, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3) for _ in range(4)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images if images.ndim == 4 else images[None])
+
+
+def test_int8_of_a_network_that_fixes_how_many_pictures_it_takes(tmp_path: Path) -> None:
+    """Six pictures are two batches of four, the last picture three times; the scales are those of a network
+    that takes any number."""
+    net = Layers()
+    cache = Cache("networks", tmp_path)
+    rng = np.random.default_rng(0)
+    pictures = [rng.random((n, 3, 16, 16), np.float32) for n in (1, 2, 3)]
+    pictures[-1][-1] *= 3  # what is in the batch that is filled up matters most
+    ways: dict[str, dict[str, Any]] = {"free": {}, "four": {"batch": 4}, "alone": {"stacked": False}}
+    found = {}
+    for name, how in ways.items():
+        path = export(net, tmp_path / f"{name}.onnx", size=(16, 16), **how)
+        prepared = calibrate(path, [{"images": x} for x in pictures], "noise", cache=cache)
+        given = pictures[-1][-1] if name == "alone" else pictures[-1][[0, 1, 2, 2]]
+        found[name] = run(prepared.path, given)
+    for kept in cache.entries():
+        assert kept.about["pictures"] == 6
+    np.testing.assert_allclose(found["four"], found["free"], atol=1e-5)
+    np.testing.assert_allclose(found["alone"], found["free"][-1:], atol=1e-5)
+    with pytest.raises(EngineError, match=r"four\.onnx: int8: expected pictures for 'images', got \['x'\]"):
+        calibrate(tmp_path / "four.onnx", [{"x": pictures[0]}], "noise", cache=cache)
 
 
 def test_int8_needs_pictures_that_fit(tmp_path: Path) -> None:

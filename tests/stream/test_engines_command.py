@@ -33,6 +33,12 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux on
 without_gpu = pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")
 
 
+@pytest.fixture(autouse=True)
+def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are not what is tested here."""
+    monkeypatch.setattr("stream.engine_check._TIMED_S", 0.01)
+
+
 @dataclass(frozen=True)
 class Answer:
     returncode: int
@@ -161,6 +167,35 @@ def test_check_prints_a_table_and_each_reason_once(celstream: Celstream) -> None
     left_out = [line for line in lines if line.startswith("  left out: ")]
     assert len(left_out) == 3
     assert any("tensorrt cuda fp16: TensorRT: no NVIDIA driver" in line for line in left_out)
+
+
+class Colours(torch.nn.Module):
+    """(N, 3, H, W) -> (N, 6): two convolutions and a mean, for what needs layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 4), torch.nn.Conv2d(8, 6, 3, 4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images).mean((2, 3))
+
+
+def test_a_network_with_a_fixed_batch_is_compared_picture_by_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batch is filled up, and what filled it is not among the results."""
+    monkeypatch.setenv("CELSTREAM_CACHE", str(tmp_path))
+    samples = rendered(10)
+    rows = {}
+    for name, batch in (("free", None), ("four", 4)):
+        path = export(Colours(), tmp_path / f"{name}.onnx", size=(64, 64), batch=batch)
+        found = compare("embedder", str(path), samples, engines=["onnx"])
+        rows[name] = {row.precision: row for row in found if row.device == "cpu"}
+    for precision in ("fp32", "fp16", "int8"):
+        free, four = rows["free"][precision], rows["four"][precision]
+        assert (free.pictures, four.pictures, four.batch, four.skipped) == (5, 5, 4, "")
+        assert four.error_mean == pytest.approx(free.error_mean, rel=0.05, abs=1e-6)
 
 
 DETECTOR = str(resolve("default", "detector").path)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from engines.runtime.base import EngineError, MissingRuntimeError
+from engines.runtime.fixed import in_batches, pictures_at_once
 from engines.runtime.precision.graph import import_onnx, last_layers, load_model, one_line, opset, tail
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -31,8 +32,9 @@ def quantize(path: Path, pictures: Iterable[Mapping[str, np.ndarray]]) -> Any:
 
     Args:
         path: an ONNX file in float32.
-        pictures: inputs by name, as for ``Engine.run``; a batch each. More of them, and as varied as what the
-            network will see, make better scales; a hundred or so are enough.
+        pictures: inputs by name, (n, 3, H, W) with any n each: they are put together as the network takes
+            them. More of them, and as varied as what it will see, make better scales; a hundred or so are
+            enough.
 
     Returns:
         The quantized model (onnx.ModelProto), with the metadata of the file.
@@ -54,7 +56,7 @@ def quantize(path: Path, pictures: Iterable[Mapping[str, np.ndarray]]) -> Any:
         raise EngineError(f"{path}: int8: expected a network with convolutions, found none")
     metadata = list(model.metadata_props)
     left = last_layers(model, tail(model)) | {layers[0]} if len(layers) > 2 else set()
-    feed = iter(pictures)
+    feed = _fed(path, model, pictures)
     first = next(feed, None)
     if first is None:
         raise EngineError(f"{path}: int8: expected pictures to calibrate with, got none")
@@ -82,11 +84,34 @@ def quantize(path: Path, pictures: Iterable[Mapping[str, np.ndarray]]) -> Any:
                 },
             )
             quantized = onnx.load(str(target))
+        except EngineError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise EngineError(f"{path}: int8: calibrating failed: {one_line(error)}") from error
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(metadata)
     return quantized
+
+
+def _fed(
+    path: Path, model: Any, pictures: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """The pictures as the network takes them: in its own batches, where its file fixes them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:  # nothing is known of how they belong together
+        yield from pictures
+        return
+    name, sides = inputs[0].name, inputs[0].type.tensor_type.shape.dim
+    size = pictures_at_once([side.dim_value or None for side in sides])
+
+    def arrays() -> Iterator[np.ndarray]:
+        for given in pictures:
+            if given.keys() != {name}:
+                raise EngineError(f"{path}: int8: expected pictures for {name!r}, got {sorted(given)}")
+            yield given[name]
+
+    yield from ({name: batch} for batch, _ in in_batches(arrays(), size))
 
 
 def _reader(quantization: Any, first: Mapping[str, np.ndarray], rest: Iterator[Mapping[str, Any]]) -> Any:
