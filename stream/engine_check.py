@@ -90,6 +90,7 @@ def compare(
     only), and the other half compares.
 
     Args:
+        samples: others than those that the network was calibrated on, if it was: int8 fits what it has seen.
         engines, precisions: only these; empty is all.
         threads: CPU threads per engine. Raising it is faster and less comparable with a busy pipeline.
         on_row: told each row as it comes.
@@ -154,7 +155,7 @@ def _calibrated(
         return None, ""
     kept = calibration(path)
     if kept is not None:
-        return None, f"calibrated on {kept.about['pictures']} pictures of {kept.about['origin']}"
+        return None, f"calibrated on {kept.about['pictures']} other pictures of {kept.about['origin']}"
     from engines.runtime.cache import Cache
     from engines.runtime.onnxfile import describe
 

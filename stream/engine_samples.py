@@ -1,11 +1,13 @@
 """Real inputs for networks: what calibration learns its scales from, and what engines are compared on.
 
-Crops and frames of a user's own work folder, or of a drawn episode where there is none.
+Crops and frames of a user's own work folder, or of a drawn episode where there is none. What engines are
+compared on is held out of calibration: other stretches of the videos, or another episode.
 """
 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from stream.networks import recording
 _WIDTH, _HEIGHT, _RATE = 640, 360, 2  # of the episode: few frames a second, each another picture
 _STEP = 3  # frames of the episode from one that is taken to the next: another pose, or another shot
 _CAST = 6
+_STRETCH_S = 10.0  # of a video for calibration, and the next one for comparing: other shots, as a rule
+_FRAME_STEP_S = 0.5  # between neighbouring frames of a video that may be taken
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,17 @@ def rendered(count: int, seed: int = 0) -> Samples:
     return Samples(f"a drawn episode (seed {seed})", tuple(frames[:count]), tuple(crops[:count]))
 
 
-def of_folder(path: str | Path, count: int) -> Samples:
+def of_folder(path: str | Path, count: int, *, held_out: bool = False) -> Samples:
     """Up to ``count`` crops of a work folder, evenly over it, and frames of its videos where those are still
     there.
 
+    Args:
+        held_out: False takes every other stretch of ten seconds (a quarter of a shorter video), True those
+            between them, so that no picture is among both.
+
     Raises:
         WorkdirError: no work folder, or a damaged one.
-        ConfigError: it has no crops.
+        ConfigError: it has no crops, or one alone, of which none can be held out.
     """
     import io
 
@@ -83,11 +91,12 @@ def of_folder(path: str | Path, count: int) -> Samples:
 
     with WorkFolder.open(path, create=False, write=False) as folder:
         table = folder.crops(embeddings=False)
-        ids = list(table.crop_id)
+        ids = list(table.crop_id[_held_out(table.video, table.time_s) == held_out])
         taken = [ids[i] for i in _evenly(len(ids), count)]
         if not taken:
             raise ConfigError(
-                f"{path}: expected a work folder with crops, found none; run it on a video first"
+                f"{path}: expected a work folder with {'2 crops or more' if held_out else 'crops'}, found"
+                f" {len(table)}; run it on a video first"
             )
         jpegs = folder.jpegs(taken)
         uris = [
@@ -97,7 +106,20 @@ def of_folder(path: str | Path, count: int) -> Samples:
     for crop_id in taken:
         with Image.open(io.BytesIO(jpegs[crop_id])) as picture:
             crops.append(np.asarray(picture.convert("RGB")))
-    return Samples(str(path), tuple(_frames(uris, count)), tuple(crops))
+    return Samples(str(path), tuple(_frames(uris, count, held_out)), tuple(crops))
+
+
+def _held_out(videos: Array, times: Array) -> Array:
+    """(M,) bool: which of M pictures, of these videos and at these seconds, are for comparing.
+
+    Where all would be on one side (one picture of each of a few videos), every other one is.
+    """
+    found = np.zeros(len(times), np.bool_)
+    for name in set(videos):
+        mine = videos == name
+        stretch = min(_STRETCH_S, max(1.0, float(times[mine].max()) / 4))
+        found[mine] = (times[mine] // stretch + zlib.crc32(name.encode())) % 2 == 1
+    return found if found.any() and not found.all() else np.arange(len(times)) % 2 == 1
 
 
 def _evenly(length: int, count: int) -> list[int]:
@@ -105,20 +127,22 @@ def _evenly(length: int, count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, length - 1, min(length, count))}) if length else []
 
 
-def _frames(uris: Sequence[str], count: int) -> Iterator[Array]:
+def _frames(uris: Sequence[str], count: int, held_out: bool) -> Iterator[Array]:
     """About ``count`` frames, evenly over the videos that are still there, those that can be read."""
     from stream.decode import decode_segment
     from stream.sources import find_videos
 
     local = [uri for uri in uris if Path(uri).exists()]
     each = -(-count // len(local)) if local else 0
-    config = Config(held=0.0, batch_size=1, threads=1)
+    config = Config(held=0.0, batch_size=1, threads=1, interval=_FRAME_STEP_S)
     for uri in local:
         with contextlib.suppress(SourceError):
             for video in find_videos([uri], on_bad=lambda _uri, _why: None):
-                length = video.duration_s or 0.0
-                for k in range(each):
-                    at = length * (k + 0.5) / each
+                # the images of a folder lie a second apart
+                step = 1.0 if video.kind == "images" else _FRAME_STEP_S
+                times = np.arange(0.0, max(video.duration_s or 0.0, step), step)
+                times = times[_held_out(np.array([uri] * len(times), object), times) == held_out]
+                for at in times[_evenly(len(times), each)].tolist():
                     with contextlib.closing(
                         decode_segment(Segment(video, 0, at, at + 2.0), config)
                     ) as batches:

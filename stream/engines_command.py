@@ -174,7 +174,7 @@ def _calibrate(
     kept = calibration(path)
     if kept is not None and workdir is None and not anew:
         return f"{kept.about['pictures']} pictures of {kept.about['origin']}"
-    samples = _samples(workdir, pictures)
+    samples = _samples(workdir, pictures, held_out=False)
     if kind == "embedder":
         inputs = embedder_inputs(EmbedderConfig(model=model, mirror=False), samples.crops)
     else:
@@ -189,10 +189,13 @@ def _calibrate(
     return f"{len(inputs)} pictures of {samples.origin}"
 
 
-def _samples(workdir: Path | None, count: int, seed: int = 0) -> Samples:
+def _samples(workdir: Path | None, count: int, held_out: bool) -> Samples:
+    """Pictures to calibrate with or, ``held_out``, to compare on: none is among both."""
     from stream.engine_samples import of_folder, rendered
 
-    return rendered(count, seed) if workdir is None else of_folder(workdir, count)
+    if workdir is None:
+        return rendered(count, seed=1 if held_out else 0)
+    return of_folder(workdir, count, held_out=held_out)
 
 
 @engines_app.command(name="list")
@@ -234,11 +237,11 @@ def check(
 
     Errors are shares of the largest output; cosines are of an embedder's vectors; boxes are the share of a
     detector's boxes that are the same. What is not calibrated for int8 is calibrated on half of the pictures
-    and compared on the other half.
+    and compared on the other half; what is, is compared on pictures that `engines build` leaves out.
     """
     from stream.engine_check import compare
 
-    samples = _samples(workdir, pictures, seed=1)  # not the episode that `build` calibrates on
+    samples = _samples(workdir, pictures, held_out=True)
     rows: list[Row] = []
     for kind, model in _chosen(detector, embedder):
         if not json_:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs import needs
 from tiny_nets import Mean, export
 
 from engines.models import list_downloads, resolve
@@ -25,10 +26,10 @@ from stream.cli import main
 from stream.config import Config, EmbedderConfig, load_config
 from stream.embed import Embedder
 from stream.engine_check import compare
-from stream.engine_samples import of_folder, rendered
+from stream.engine_samples import Samples, of_folder, rendered
 from stream.stations import row_settings
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux on x86-64 only")
+needs("tensorrt_rtx", "pip install tensorrt-rtx-cu13 (wheels for Linux on x86-64 only)")
 
 without_gpu = pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")
 
@@ -98,13 +99,23 @@ def test_build_list_and_prune(celstream: Celstream, tmp_path: Path) -> None:
 
 
 @without_gpu
-def test_int8_on_the_users_own_crops(celstream: Celstream, episode: Episode, tmp_path: Path) -> None:
+def test_int8_on_the_users_own_crops(
+    celstream: Celstream, episode: Episode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run's folder calibrates the embedder; then `check` and `run` use it."""
+    asked: list[bool] = []
+
+    def spied(path: Path, count: int, *, held_out: bool = False) -> Samples:
+        asked.append(held_out)
+        return of_folder(path, count, held_out=held_out)
+
+    monkeypatch.setattr("stream.engine_samples.of_folder", spied)
     work = tmp_path / "work"
     run(episode.video, work, report=False, adapt="off", interval=1.0)
     own = ("--embedder", "default", "--pictures", 6)
     done = celstream("engines", "build", "--precision", "int8", "--calibration", work, *own, "--json")
     assert done.returncode == 0, done.stderr
+    built_on, asked[:] = list(asked), []
     (built,) = json.loads(done.stdout)
     assert built["calibration"] == f"6 pictures of {work}"
     assert Path(built["path"]).is_file()
@@ -114,13 +125,16 @@ def test_int8_on_the_users_own_crops(celstream: Celstream, episode: Episode, tmp
     assert networks[0]["origin"] == str(work)
     checked = celstream("engines", "check", work, *own, "--engine", "onnx", "--json")
     assert checked.returncode == 0, checked.stderr
+    compared_on = list(asked)
     rows = json.loads(checked.stdout)
     measured = {row["precision"]: row for row in rows if not row["skipped"]}
     assert set(measured) == {"fp32", "fp16", "int8"}
     assert measured["fp32"]["error_max"] == 0 < measured["fp16"]["error_max"] < measured["int8"]["error_max"]
     assert measured["fp16"]["cosine_min"] > 0.9999
     assert measured["int8"]["cosine_mean"] > 0.99
-    assert measured["int8"]["note"] == f"calibrated on 6 pictures of {work}"
+    assert measured["int8"]["note"] == f"calibrated on 6 other pictures of {work}"
+    assert built_on == [False]
+    assert compared_on == [True]
     assert all(row["per_second"] > 0 for row in measured.values())
     skipped = [row for row in rows if row["skipped"]]
     assert {row["device"] for row in skipped} == {"cuda"}
@@ -140,6 +154,11 @@ def test_int8_on_the_users_own_crops(celstream: Celstream, episode: Episode, tmp
     assert len(samples.crops) == len(samples.frames) == 5
     assert {frame.shape for frame in samples.frames} == {(180, 320, 3)}
     assert len({frame.tobytes() for frame in samples.frames}) == 5
+    every, others = of_folder(work, 500), of_folder(work, 500, held_out=True)
+    for of in ("frames", "crops"):
+        seen, unseen = ({picture.tobytes() for picture in getattr(s, of)} for s in (every, others))
+        assert len(seen) > 5 < len(unseen)
+        assert seen.isdisjoint(unseen)
 
 
 def test_detectors_are_compared_by_their_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
