@@ -6,18 +6,18 @@ import ctypes
 import importlib.util
 from pathlib import Path
 
-import pytest
+from needs import missing
 
 from kernels.device import Source
 
 
 def library() -> ctypes.CDLL:
-    """The compiler; the test is skipped where it is not installed."""
+    """The compiler; where it is not installed the test is skipped, in CI it fails."""
     spec = importlib.util.find_spec("nvidia")
     places = list(spec.submodule_search_locations or []) if spec else []
     found = sorted(path for place in places for path in Path(place).glob("*/lib/libnvrtc.so.*"))
     if not found:
-        pytest.skip("nvrtc is not installed: pip install nvidia-cuda-nvrtc")
+        missing("nvrtc is not installed: pip install nvidia-cuda-nvrtc")
     return ctypes.CDLL(str(found[-1]))
 
 

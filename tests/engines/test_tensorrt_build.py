@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from needs import needs
 from onnx import TensorProto, helper
 from tiny_nets import Mean, export
 
@@ -36,7 +37,7 @@ from engines.runtime.tensorrt.plans import ANY_GPU
 from engines.train.untrained import NETWORKS
 from engines.train.untrained import main as untrained
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux on x86-64 only")
+needs("tensorrt_rtx", "pip install tensorrt-rtx-cu13 (wheels for Linux on x86-64 only)")
 
 EMBEDDER = resolve("default", "embedder").path
 SIDES = {"detector": (192, 320), "embedder": (64, 64), "densenet161": (224, 224)}

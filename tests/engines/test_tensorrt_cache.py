@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from needs import needs
 
 from engines.models import resolve
 from engines.runtime import EngineError
@@ -23,7 +24,7 @@ from engines.runtime.tensorrt import PlanError, get_plan, stale
 from engines.runtime.tensorrt.build import Messages
 from engines.runtime.tensorrt.plans import load_plan
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux on x86-64 only")
+needs("tensorrt_rtx", "pip install tensorrt-rtx-cu13 (wheels for Linux on x86-64 only)")
 
 EMBEDDER = resolve("default", "embedder").path
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from decoded import Decoded, config_of, decode_all, open_one
 from films import number_of, numbered, write_film
+from needs import needs
 
 from stream.batches import Video
 from stream.decode import dali, plan_decode
@@ -19,7 +20,7 @@ from stream.decode.timeline import Timeline, timeline_of
 from stream.errors import ConfigError
 from stream.sources import plan_segments
 
-pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install nvidia-dali-cuda130==2.0.0")
+needs("nvidia.dali", "pip install nvidia-dali-cuda130==2.0.0")
 
 #: Mean absolute difference (0..255) of any picture. DALI makes RGB with rounding, FFmpeg by cutting off, and
 #: the way back to what was decoded rounds once more; colours beyond RGB's are lost on it. On the real films

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from decoded import Decoded, config_of, decode_all, open_one
 from films import number_of, write_film
+from needs import needs
 
 from kernels.device import traffic
 from stream.batches import FrameBatch, Video
@@ -165,7 +166,7 @@ def test_what_the_gpu_does_not_decode_is_uploaded(nvdec: CudaDevice, tmp_path: P
 
 
 def test_dali_decodes_to_the_gpu(device: CudaDevice, tmp_path: Path) -> None:
-    pytest.importorskip("nvidia.dali")
+    needs("nvidia.dali", "pip install nvidia-dali-cuda130==2.0.0")
     video = open_one(write_film(tmp_path / "a.mp4", options={**X264, "g": "48"}))
     config = config_of(interval=0.3, decode={"decoder": "dali"})
     got, want = on_gpu(video, config, 2.0), decode_all(video, config_of(interval=0.3), 2.0)

@@ -12,6 +12,7 @@ import av
 import pytest
 from decoded import Decoded, config_of, decode_all, open_one
 from films import number_of, numbered, write_film
+from needs import needs
 
 from stream.batches import Segment, Video
 from stream.config import Config
@@ -166,7 +167,7 @@ def test_decoders_are_counted_by_name_where_the_driver_does_not_tell(
 def test_dali_stands_in_where_pyav_cannot_reach_the_decoders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("nvidia.dali")
+    needs("nvidia.dali", "pip install nvidia-dali-cuda130==2.0.0")
     video = open_one(write_film(tmp_path / "a.mp4", 24, options=X264))
     monkeypatch.setattr(nvdec, "_missing", lambda: "this PyAV is built without CUDA")
     monkeypatch.setattr(nvdec, "driver_missing", lambda: None)
