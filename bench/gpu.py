@@ -29,10 +29,8 @@ from bench.on_gpu.affinity import affinity
 from bench.on_gpu.decoding import decoding
 from bench.on_gpu.networks import networks
 from bench.on_gpu.pictures import pictures
-from bench.on_gpu.place import Figures, Place, Skipped, limits
+from bench.on_gpu.place import PARTS, Figures, Place, Skipped, limits, skipped_without_a_gpu
 from bench.on_gpu.whole import whole
-
-PARTS = ("pictures", "networks", "affinity", "decoding", "whole")
 
 
 def say(text: str) -> None:
@@ -45,7 +43,7 @@ def measure(arguments: argparse.Namespace, found: Figures, skipped: list[str]) -
     try:
         place = Place("cpu" if arguments.rehearse else "cuda")
     except Skipped as error:
-        skipped.append(f"everything: {error}")
+        skipped += skipped_without_a_gpu(arguments.parts, str(error))
         return
     found |= limits(place)
     say(f"{found['device']}: copies {found['copy_gb_per_s']} GB/s")
@@ -83,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, shorter; leaves no record")
     parser.add_argument("--json", action="store_true", help="print one flat object and nothing else")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
     parser.add_argument(
         "--videos", nargs="+", type=Path, default=[], help="1080p files in place of rendered ones"
     )
@@ -95,6 +93,8 @@ def main() -> int:
     measure(arguments, figures, skipped)
     for line in skipped:
         say(f"skipped {line}")
+    if not figures:
+        say("nothing was measured; --rehearse tries every part on the CPU")
     if arguments.json:
         print(json.dumps({**figures, "skipped": skipped}))
     else:

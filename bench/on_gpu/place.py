@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from engines.runtime.devices import cuda_missing
+
 Array = Any  # numpy.ndarray or cupy.ndarray
 Figures = dict[str, Any]
 GIB = 2**30
+
+
+# what each part measures, and the packages that all of it needs; engines that are missing it names itself
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pictures": ("colours, letterbox, crops, NMS", ("cupy",)),
+    "networks": ("pictures/s of each engine, and of torch.compile", ("cupy", "torch", "onnx")),
+    "affinity": ("affinity propagation", ("cupy", "sklearn")),
+    "decoding": ("frames/s of H.264 and HEVC", ("cupy", "av")),
+    "whole": ("the whole pipeline", ("cupy", "av", "onnxruntime")),
+}
+_LIMITS = ("limits", ("copy bandwidth, matrix rate", ("cupy",)))
 
 
 class Skipped(Exception):
@@ -90,6 +104,21 @@ class Place:
             self.synchronize()
             best = min(best, time.perf_counter() - start)
         return best
+
+
+def skipped_without_a_gpu(parts: Iterable[str], reason: str) -> Iterator[str]:
+    """A line for each part, and for the limits before them: what is not measured, and what it lacks here.
+
+    Args:
+        reason: why there is no :class:`Place`, told where neither the driver nor a package is what lacks.
+    """
+    driver = cuda_missing()
+    for part, (what, packages) in (_LIMITS, *((part, PARTS[part]) for part in parts)):
+        lacking = [] if driver is None else [driver]
+        absent = [package for package in packages if find_spec(package) is None]
+        if absent:
+            lacking.append(f"not installed: {', '.join(absent)}; pip install 'celstream[gpu,train]'")
+        yield f"{part} ({what}): {'; '.join(lacking) or reason}"
 
 
 def limits(place: Place) -> Figures:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from bench.on_gpu.place import PARTS
 from bench.on_gpu.roofline import plot
+from engines.runtime.devices import cuda_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,13 +47,18 @@ def test_what_was_measured_is_drawn(rehearsed: dict, tmp_path: Path) -> None:
     assert (tmp_path / "roofline.png").stat().st_size > 10_000
 
 
-def test_without_a_gpu_everything_is_named_as_skipped(tmp_path: Path) -> None:
-    from engines.runtime.devices import cuda_missing
-
-    if cuda_missing() is None:
+def test_without_a_gpu_every_part_is_named_with_what_it_lacks() -> None:
+    lacks = cuda_missing()
+    if lacks is None:
         pytest.skip("this machine has a GPU")
     answer = subprocess.run(
         [sys.executable, "bench/gpu.py", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert answer.returncode == 0
-    assert json.loads(answer.stdout)["skipped"][0].startswith("everything: ")
+    skipped = json.loads(answer.stdout)["skipped"]
+    assert [line.split()[0] for line in skipped] == ["limits", *PARTS]
+    assert all(lacks in line for line in skipped)
+    told = [line.removeprefix("skipped ") for line in answer.stderr.splitlines()]
+    assert told == [*skipped, "nothing was measured; --rehearse tries every part on the CPU"]
+    if find_spec("cupy") is None:
+        assert "not installed: cupy; pip install 'celstream[gpu,train]'" in skipped[0]
