@@ -167,11 +167,15 @@ def _sides(imgsz: str | None) -> tuple[int, int] | None:
 def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     import torch
 
+    from engines.runtime.devices import cuda_missing
+
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
+        own = "sees no CUDA device" if torch.version.cuda else "is built without CUDA"
+        lacking = [why for why in (cuda_missing(), f"torch {torch.__version__} {own}") if why]
         raise ConfigError(
-            f"--device cuda: torch {torch.__version__} sees no CUDA device here; use --device cpu, or install"
-            " torch for CUDA"
+            f"--device cuda: {'; '.join(lacking)}; it needs a driver and torch for CUDA, pip install"
+            " --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130; or use --device auto"
         )
     return "cuda" if there and wanted != "cpu" else "cpu"
 

@@ -19,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from engines.nets.yolo import Yolo
+from engines.runtime.devices import cuda_missing
 from engines.train.export import calibrated
 from engines.train.labels import LabelledDataset, LabelledImage, Problems, convert, read_labels
 from engines.train.tune import LossError, Tuned, TuneSettings, tune
@@ -370,7 +371,7 @@ def test_settings_out_of_range(folder: Path, tmp_path: Path, changes: dict[str, 
     [
         ("--imgsz wide", "--imgsz: expected HEIGHTxWIDTH as 256x416, or a longer side, got 'wide'"),
         ("--imgsz 100", "imgsz: expected multiples of 32, got 100x100"),
-        ("--device cuda", "sees no CUDA device here"),
+        ("--device cuda", "; it needs a driver and torch for CUDA, pip install "),
         ("--resume --overwrite", "expected one of them, got both"),
         ("--resume", "found none; leave --resume out to start anew"),
     ],
@@ -382,6 +383,8 @@ def test_options_that_cannot_be(folder: Path, tmp_path: Path, flags: str, says: 
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, ConfigError)
     assert says in str(done.exception)
+    if "cuda" in flags:
+        assert (cuda_missing() or "torch") in str(done.exception)
     assert not (tmp_path / "m.onnx").exists()
 
 
