@@ -175,7 +175,7 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
         lacking = [why for why in (cuda_missing(), f"torch {torch.__version__} {own}") if why]
         raise ConfigError(
             f"--device cuda: {'; '.join(lacking)}; it needs a driver and torch for CUDA, pip install"
-            " --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130; or use --device auto"
+            " --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130; or use auto"
         )
     return "cuda" if there and wanted != "cpu" else "cpu"
 
