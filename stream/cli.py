@@ -190,6 +190,10 @@ def cluster(
     workdir: Workdir,
     clusters: Clusters = None,
     strength: Strength = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="As for `run`, for this time alone. (default: the last run's)"),
+    ] = None,
     set_: Assignments = None,
     json_: AsJson = False,
 ) -> None:
@@ -202,9 +206,8 @@ def cluster(
         raise ConfigError(
             f"--set {others[0]}: only cluster.* keys matter here; `celstream run` takes the others"
         )
-    table = cluster_job(
-        workdir, clusters=clusters, strength=strength, settings=assigned(set_ or ()).get("cluster")
-    )
+    settings = assigned(set_ or ()).get("cluster")
+    table = cluster_job(workdir, clusters=clusters, strength=strength, settings=settings, device=device)
     for message in table.meta["messages"]:
         print(message, file=sys.stderr)
     if json_:

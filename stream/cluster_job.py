@@ -27,6 +27,7 @@ def cluster(
     strength: float | None = None,
     config: Config | None = None,
     settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
     report: bool = True,
 ) -> ClusterTable:
     """Cluster the crops of a work folder again, without touching its segments. Names are taken over.
@@ -37,11 +38,12 @@ def cluster(
         strength: fixed cluster determination strength in 0..1 instead; see :mod:`stream.clustering`.
         config: the other settings; by default those of the last ``run``. They hold for this call alone.
         settings: single ``cluster`` settings over these, as in ``{"damping": 0.8}``.
+        device: 'auto', 'cpu' or 'cuda', for this call alone; None takes that of ``config``.
         report: also write ``report.html`` again.
 
     Raises:
         ConfigError: a setting that is unknown or out of its range, or more clusters asked for than there are
-            tracks.
+            tracks; or ``device`` 'cuda' cannot be had.
         WorkdirError: no such work folder, or nothing in it to cluster.
     """
     with WorkFolder.open(out, create=False) as folder:
@@ -51,9 +53,10 @@ def cluster(
         given |= {k: v for k, v in (("clusters", clusters), ("strength", strength)) if v is not None}
         if "clusters" in given or "strength" in given:  # either takes the place of both
             base = {**base, "clusters": None, "strength": None}
-        wanted = load_config(values={"cluster": {**base, **given}}).cluster
+        wanted = load_config(values={"cluster": {**base, **given}, "device": device}).cluster
         asked = given.get("clusters") is not None or config is not None
-        device = config.device if config is not None else None
+        if device is None and config is not None:
+            device = config.device
         return cluster_again(folder, wanted, report=report, enough_tracks=asked, device=device)
 
 

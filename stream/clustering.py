@@ -126,7 +126,9 @@ def clustering_gpu(device: str) -> tuple[Device | None, list[str]]:
         except RuntimeError as error:
             lacking = str(error)
     elif device == "cuda":
-        lacking = f"device 'cuda': {missing}; use 'auto' or 'cpu'"
+        lacking = (
+            f"device 'cuda': {missing}; it needs a driver and pip install 'celstream[gpu]'; or use 'auto'"
+        )
     else:
         return None, []
     if device == "cuda":

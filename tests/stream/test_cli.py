@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from stream import cluster
+from stream import cluster, load_config, run
 from stream.cartoon.write import Episode
+from stream.cli import app
 from stream.errors import ConfigError
 
 
@@ -55,8 +57,9 @@ def test_run_prints_one_json_object_and_evaluate_scores_it(episode: Episode, tmp
     figures = json.loads(scores.stdout)
     names = "n recall50 precision50 ap50 purity compactness clusters_per_identity ami"
     assert set(names.split()) <= set(figures)
-    again = celstream("cluster", work, "--clusters", "2:4", "--json")
+    again = celstream("cluster", work, "--clusters", "2:4", "--device", "cpu", "--json")
     assert 2 <= json.loads(again.stdout)["clusters"] <= 4
+    assert json.loads(again.stdout)["device"] == "cpu"
 
 
 def test_given_boxes_take_the_detectors_place(episode: Episode, tmp_path: Path) -> None:
@@ -176,7 +179,21 @@ def test_an_onnx_file_that_is_no_detector_is_refused(episode: Episode, tmp_path:
 def test_cuda_without_a_gpu_is_one_line(episode: Episode, tmp_path: Path) -> None:
     if shutil.which("nvidia-smi"):
         pytest.skip("there is a GPU here")
-    refused(2, "pip install", "run", episode.video, "-o", tmp_path / "w", "--device", "cuda")
+    work = tmp_path / "w"
+    refused(2, "pip install", "run", episode.video, "-o", work, "--device", "cuda")
+    run(episode.video, work, load_config(values={"interval": 3.0}), report=False, adapt="off")
+    says = "it needs a driver and pip install 'celstream[gpu]'; or use 'auto'"
+    done = CliRunner().invoke(app, ["cluster", str(work), "--device", "cuda"])
+    assert isinstance(done.exception, ConfigError)
+    assert says in str(done.exception)
+    # a folder that was made on a GPU
+    record = (work / "run.yaml").read_text()
+    (work / "run.yaml").write_text(record.replace("\n  device: auto\n", "\n  device: cuda\n"))
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        cluster(work, report=False)
+    assert cluster(work, device="auto", report=False).meta["device"] == "cpu"
+    with pytest.raises(ConfigError, match=r"device: .*'gpu'"):
+        cluster(work, device="gpu")
 
 
 def test_another_projects_folder_is_left_alone(episode: Episode, tmp_path: Path) -> None:

@@ -54,5 +54,5 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error() -> None:
     if cuda_missing() is None:
         pytest.skip("there is a GPU")
     assert clustering_gpu("auto") == (None, [])
-    with pytest.raises(ConfigError, match=r"device 'cuda': .*; use 'auto' or 'cpu'"):
+    with pytest.raises(ConfigError, match=r"device 'cuda': .*pip install .*; or use 'auto'"):
         cluster_embeddings(points(20)[0], device="cuda")
