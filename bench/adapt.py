@@ -36,14 +36,14 @@ from engines.train.adapt import Adapted, adapt, embed_crops, planned_steps
 from engines.train.adapt_signal import Judge, Signal
 from kernels.boxes import iou
 from stream import load_config, run
-from stream.adapt import SURE
+from stream.adapt.embedding import SURE
+from stream.adapt.show_crops import different, distinct, squares
 from stream.batches import Array
 from stream.cartoon.write import render_episode
 from stream.cluster_job import frame_numbers
 from stream.clustering import cluster_embeddings
 from stream.config import ClusterConfig
 from stream.labels import Labels
-from stream.show_crops import different, distinct, squares
 from stream.summary import peak_rss_bytes
 from stream.workdir import WorkFolder
 
@@ -66,7 +66,7 @@ STARTS = ("default", "scratch")
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-    """Different crops of a work folder; see :mod:`stream.show_crops`."""
+    """Different crops of a work folder; see :mod:`stream.adapt.show_crops`."""
 
     pictures: Array  # (M, 64, 64, 3) uint8
     tracks: Array

@@ -33,7 +33,7 @@ from bench.common import RESULTS, SHARED, save
 from bench.quality_detector import figures, look
 from engines.train.export import export_detector
 from stream import load_config, run
-from stream.adapt_detector import adapt_detector
+from stream.adapt.detector import adapt_detector
 from stream.cartoon.model import Look
 from stream.cartoon.write import render_episode
 from stream.config import DetectorConfig

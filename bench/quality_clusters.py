@@ -21,11 +21,11 @@ from engines.models import resolve
 from engines.train import figures
 from engines.train.adapt import adapt
 from stream import embeddings, load_config, run
-from stream.adapt import adapt_folder
+from stream.adapt.embedding import adapt_folder
+from stream.adapt.show_crops import squares
 from stream.batches import Array
 from stream.cluster_job import cluster_again
 from stream.evaluate_job import evaluate_folder
-from stream.show_crops import squares
 from stream.store import SegmentInfo
 from stream.workdir import WorkFolder
 

@@ -12,7 +12,7 @@ import typer
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stream.adapt import AdaptSummary
+    from stream.adapt.embedding import AdaptSummary
 
 
 def adapt(
@@ -53,8 +53,8 @@ def adapt(
     frames say; names are taken over. With --detector it is the detector that learns the show, from windows of
     the sources, and is kept where it is better on windows held out.
     """
-    from stream.adapt import adapt as adapt_show
-    from stream.adapt_detector import DetectorSummary, adapt_detector
+    from stream.adapt.detector import DetectorSummary, adapt_detector
+    from stream.adapt.embedding import adapt as adapt_show
     from stream.progress import make_progress
 
     progress = make_progress(log)

@@ -17,7 +17,7 @@ from stream.version import VERSION
 from stream.workdir import WorkFolder
 
 if TYPE_CHECKING:
-    from stream.adapt_step import AdaptStep
+    from stream.adapt.step import AdaptStep
     from stream.stations import Stations
 
 

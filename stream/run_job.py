@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kernels.device import traffic
-from stream.adapt import needs_torch
-from stream.adapt_step import adapt_step
+from stream.adapt.embedding import needs_torch
+from stream.adapt.own_detector import continued
+from stream.adapt.step import adapt_step
 from stream.batches import Segment
 from stream.cluster_job import cluster_folder, is_clustered
 from stream.config import Config, load_config
@@ -25,7 +26,6 @@ from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import is_live
 from stream.names_again import give_waiting, keep_waiting
-from stream.own_detector import continued
 from stream.pipeline import StationStats
 from stream.planning import plan_inputs
 from stream.probe import is_url

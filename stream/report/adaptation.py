@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stream import embeddings
-from stream.own_detector import RECORD, in_use
+from stream.adapt.own_detector import RECORD, in_use
 from stream.report.data import Adaptation, DetectorAdaptation, ReportData
 from stream.report.record import count_of, mapping, number, text
 from stream.report.words import count, esc, lasting

@@ -15,12 +15,12 @@ import pytest
 import tiny_nets
 
 from stream import cluster, load_config, run
-from stream.adapt import AdaptSummary, adapt, is_adapted
+from stream.adapt.embedding import AdaptSummary, adapt, is_adapted
+from stream.adapt.show_crops import different, distinct
 from stream.cartoon.write import Episode, render_episode
 from stream.embeddings import ADAPTED, find, matching
 from stream.errors import ConfigError, WorkdirError
 from stream.names import cluster_names, name_characters
-from stream.show_crops import different, distinct
 from stream.workdir import WorkFolder
 
 QUICK: dict[str, Any] = {"minutes": 15.0, "steps": 3, "min_crops": 20}

@@ -16,13 +16,13 @@ import yaml
 from engines.models import file_sha256, resolve
 from engines.train.show.course import ShowRecipe
 from stream import load_config, run
-from stream.adapt_detector import DetectorSummary, adapt_detector
+from stream.adapt.detector import DetectorSummary, adapt_detector
+from stream.adapt.own_detector import RECORD, own_detector
 from stream.cartoon.write import Episode, render_episode
 from stream.config import DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError, WorkdirError
 from stream.names import cluster_names, name_characters
-from stream.own_detector import RECORD, own_detector
 from stream.workdir import WorkFolder
 
 RECIPE = ShowRecipe(
@@ -233,7 +233,7 @@ def test_an_interrupt_keeps_what_was(work: Path) -> None:
     """Ctrl-C while it trains, in a process of its own."""
     before = record(work)
     code = (
-        "import sys, os, signal; from stream.adapt_detector import adapt_detector\n"
+        "import sys, os, signal; from stream.adapt.detector import adapt_detector\n"
         "from engines.train.show.course import ShowRecipe\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "stop = lambda step, net, found: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -15,7 +15,7 @@ import tiny_nets
 
 import stream.packages
 from stream import Summary, cluster, load_config, run
-from stream.adapt import is_adapted
+from stream.adapt.embedding import is_adapted
 from stream.cartoon.write import Episode, render_episode
 from stream.embeddings import ADAPTED, matching
 from stream.errors import DependencyError
@@ -205,7 +205,7 @@ def test_a_defect_costs_the_adaptation_alone(
     plain: Path, episode: Episode, poor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(plain / "clusters")
-    monkeypatch.setattr(stream.adapt, "different", None)  # on purpose
+    monkeypatch.setattr(stream.adapt.embedding, "different", None)  # on purpose
     summary = job(episode, plain, {"mode": "on", **QUICK}, poor)
     assert summary.clusters >= 3
     assert summary.exit_code == 1

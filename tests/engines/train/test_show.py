@@ -27,11 +27,11 @@ from engines.train.show.teacher import (
     view,
 )
 from engines.train.tune.start import read_detector
+from stream.adapt.show_windows import LENGTH_S, parted, places, window
 from stream.cartoon.write import render_episode
 from stream.evaluate import match_boxes
 from stream.labels import Labels
 from stream.probe import describe
-from stream.show_windows import LENGTH_S, parted, places, window
 
 SIZE = (96, 160)
 QUICK = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1)

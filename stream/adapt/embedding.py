@@ -20,6 +20,7 @@ import numpy as np
 from engines.models import file_sha256, resolve
 from engines.runtime import EngineError
 from stream import embeddings
+from stream.adapt.show_crops import different, distinct, squares
 from stream.batches import Array
 from stream.cluster_job import cluster_again, frame_numbers
 from stream.config import EmbedderConfig, load_config
@@ -27,7 +28,6 @@ from stream.embed import Embedder
 from stream.errors import ConfigError
 from stream.packages import need
 from stream.progress import Progress, Quiet
-from stream.show_crops import different, distinct, squares
 from stream.store import SegmentInfo
 from stream.tables import CropTable
 from stream.workdir import WorkFolder

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.models import resolve
+from stream.adapt.own_detector import RECORD, in_use
 from stream.config import Config, DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError
-from stream.own_detector import RECORD, in_use
 from stream.workdir import WorkFolder
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from engines.runtime import EngineError
 from stream import embeddings
-from stream.adapt import AdaptationStopped, adapt_folder, different_crops, is_adapted, needs_torch
+from stream.adapt.embedding import AdaptationStopped, adapt_folder, different_crops, is_adapted, needs_torch
 from stream.config import AdaptConfig, Config
 from stream.errors import CelstreamError, DependencyError, WorkdirError
 from stream.ledger import Ledger
@@ -28,7 +28,7 @@ class AdaptStep:
     """What the step did; it is in the folder's record as ``adaptation``, too.
 
     ``about`` holds ``kept``, ``reason`` and, where it came to its end, what
-    :class:`stream.adapt.AdaptSummary` has; ``peak_rss_bytes`` is that of the run up to it.
+    :class:`stream.adapt.embedding.AdaptSummary` has; ``peak_rss_bytes`` is that of the run up to it.
     """
 
     about: dict[str, Any]

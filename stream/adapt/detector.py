@@ -19,12 +19,12 @@ import numpy as np
 
 from engines.models import file_sha256
 from engines.runtime import EngineError
-from stream.adapt import needs_torch
+from stream.adapt.detector_start import DetectorStart, detector_start
+from stream.adapt.embedding import needs_torch
+from stream.adapt.own_detector import RECORD, own_detector
 from stream.config import Config, load_config
-from stream.detector_start import DetectorStart, detector_start
 from stream.errors import ConfigError, SourceError
 from stream.files import atomic_file, plain
-from stream.own_detector import RECORD, own_detector
 from stream.probe import describe, is_url
 from stream.progress import Progress, Quiet
 from stream.workdir import WorkFolder
@@ -214,7 +214,7 @@ def _lessons(
     """What windows of the videos teach: those to learn from, and those held out."""
     from engines.train.show.pseudo import PseudoSettings, lesson
     from engines.train.show.teacher import net_of_file
-    from stream.show_windows import parted, places, window
+    from stream.adapt.show_windows import parted, places, window
 
     where = places(videos, min(max(1, count), _MOST_WINDOWS), seed)
     learned, held = parted(where)
