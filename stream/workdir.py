@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -27,11 +25,11 @@ import yaml
 
 from stream import embeddings as other_embeddings
 from stream.batches import Segment
+from stream.claim import MARK, check_folder, read_mark, take_lock
 from stream.errors import WorkdirError
 from stream.files import (
     append_line,
     atomic_file,
-    is_temporary,
     plain,
     read_lines,
     remove_temporaries,
@@ -41,7 +39,6 @@ from stream.rows import FrameTable, SegmentRows
 from stream.store import FORMAT, SegmentInfo, read_jpegs, read_segment_info, write_segment_file
 from stream.tables import ClusterTable, CropTable, read_cluster_file, read_crops, write_cluster_file
 
-_MARK = "celstream_format"
 _LATEST = "latest_clusters"
 _KEPT = ("adaptation", "detector_adaptation")  # of an earlier record, by one that says nothing of it
 
@@ -67,20 +64,20 @@ class WorkFolder:
             WorkdirError: another project's folder, another format's, in use, missing, or not writable.
         """
         path = Path(path)
-        _check_folder(path, create)
+        check_folder(path, create)
         if not write:
             return cls(path, None)
         new = not (path / "run.yaml").exists()
         made = [p for p in (path, *path.parents) if not p.exists()] if new else None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path / ".lock")
+            lock = take_lock(path / ".lock")
         except OSError as error:
             raise write_error(path, error) from error
         folder = cls(path, lock, made)
         try:
             if not folder._run_file.exists():
-                folder._write_yaml({_MARK: FORMAT})
+                folder._write_yaml({MARK: FORMAT})
         except BaseException:
             folder.close()
             raise
@@ -345,13 +342,13 @@ class WorkFolder:
             WorkdirError: disk full, or not writable.
         """
         before = self.read_run()
-        own = {_MARK: FORMAT} | {key: before[key] for key in (_LATEST,) if before.get(key)}
+        own = {MARK: FORMAT} | {key: before[key] for key in (_LATEST,) if before.get(key)}
         kept = {key: before[key] for key in _KEPT if key in before}
         self._write_yaml({**own, **kept, **plain(record), **own})
 
     def read_run(self) -> dict[str, Any]:
         """What ``run.yaml`` holds."""
-        return _read_mark(self._run_file)
+        return read_mark(self._run_file)
 
     @property
     def _run_file(self) -> Path:
@@ -366,78 +363,6 @@ class WorkFolder:
         document = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
         with atomic_file(self._run_file, size=len(document)) as file:
             file.write(document.encode())
-
-
-def _check_folder(path: Path, create: bool) -> None:
-    """Raise unless ``path`` is a work folder of this format, or may become one."""
-    try:
-        if path.exists() and not path.is_dir():
-            raise WorkdirError(f"{path}: expected a folder, found a file; name a new or an empty folder")
-        if (path / "run.yaml").exists():
-            _read_mark(path / "run.yaml")
-            return
-        # a run killed while it made the folder leaves these
-        ours = path.is_dir() and all(p.name == ".lock" or is_temporary(p) for p in path.iterdir())
-        missing = not path.exists()
-    except OSError as error:
-        raise WorkdirError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if not missing and not ours:
-        raise WorkdirError(
-            f"{path}: holds other files and no run.yaml, so it is not celstream's; "
-            "name a new or an empty folder"
-        )
-    if not create:
-        raise WorkdirError(f"{path}: no work folder here; `celstream run VIDEO -o {path}` makes one")
-
-
-def _read_mark(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WorkdirError(f"{path}: missing; the folder was moved or deleted meanwhile") from None
-    except OSError as error:
-        raise WorkdirError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except (yaml.YAMLError, UnicodeDecodeError):
-        content = None
-    found = content.get(_MARK) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or type(found) is not int:
-        raise WorkdirError(
-            f"{path}: expected {_MARK}: {FORMAT} in it, found none: this is another program's folder; "
-            "name a new or an empty folder"
-        )
-    if found != FORMAT:
-        age, remedy = (
-            ("a newer", "upgrade celstream") if found > FORMAT else ("an older", "run the videos again")
-        )
-        raise WorkdirError(
-            f"{path}: written by {age} celstream (format {found}, this one reads {FORMAT}); "
-            f"{remedy}, or name a new or an empty folder"
-        )
-    return content
-
-
-def _take_lock(path: Path) -> IO[bytes]:
-    """Open and lock the file, and leave our process number in it for who comes second."""
-    lock = path.open("a+b", buffering=0)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read(20).decode(errors="replace").strip() or "unknown"
-        lock.close()
-        raise WorkdirError(
-            f"{path.parent}: in use by another run (process {owner}); wait until it ends, "
-            "or name another folder"
-        ) from None
-    except OSError as error:
-        lock.close()
-        raise WorkdirError(
-            f"{path}: this file system cannot lock files ({error.strerror}); put the work folder on another"
-        ) from error
-    with contextlib.suppress(OSError):  # a full disk does not keep us from reading what is there
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n".encode())
-    return lock
 
 
 def _parse_id(crop_id: str) -> tuple[str, str, int]:
