@@ -10,7 +10,7 @@ from importlib import resources
 from string import Template
 
 from stream.report.adaptation import adaptation_section
-from stream.report.data import Cluster, Picture, ReportData, VideoInfo
+from stream.report.data import Cluster, Picture, ReportData
 from stream.report.run_page import (
     empty_section,
     left_out_section,
@@ -18,20 +18,17 @@ from stream.report.run_page import (
     settings_section,
     videos_section,
 )
+from stream.report.timeline import hue, icon, lane_svg, own_lanes, timeline_section
 from stream.report.words import clock, count, data_uri, esc, lasting, rate
 
-_SHEET_VIDEOS = 12  # lanes in a character's own sheet
-_PATH_UNITS = 1_000_000  # largest x of the time line: SVG computes in float32
-_DENSE = 24  # characters, from which on the lanes are lower
 _LINE_UP = 5  # faces beside the title
-_LANE = 10  # height of a lane in its own units
 
 
 def render(data: ReportData) -> str:
     """The page as text. The same data give the same page."""
     sections = [("", "", _summary(data))]
     if data.cast:
-        sections += [("cast", "Cast", _cast(data)), ("timeline", "Time line", _timeline(data))]
+        sections += [("cast", "Cast", _cast(data)), ("timeline", "Time line", timeline_section(data))]
     elif data.unsorted:
         sections.append(("cast", "Crops", _unsorted(data)))
     else:
@@ -127,8 +124,7 @@ def _lineup(data: ReportData) -> str:
         return ""
     shown = len(data.cast) if len(data.cast) <= _LINE_UP + 1 else _LINE_UP
     faces = [
-        f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{_hue(c)}">'
-        f"{_icon(c)}</a>"
+        f'<a href="#character-{c.number}" tabindex="-1" title="{esc(c.name)}" style="{hue(c)}">{icon(c)}</a>'
         for c in data.cast[:shown]
     ]
     if shown < len(data.cast):
@@ -157,11 +153,6 @@ def _lead(data: ReportData) -> str:
     if data.small:
         lead += f' <a href="#small">{count(data.small.clusters, "small cluster")}</a> beside.'
     return lead
-
-
-def _hue(cluster: Cluster) -> str:
-    """The golden angle keeps neighbours apart, however many there are."""
-    return f"--h:{(258 + 137.508 * (cluster.number - 1)) % 360:.0f}"
 
 
 def _numbered(data: ReportData, number: int) -> Cluster:
@@ -211,12 +202,12 @@ def _cast(data: ReportData) -> str:
             else '<span class="no-picture">no picture</span>'
         )
         cards.append(
-            f'<li style="{_hue(c)}"><a class="card" href="#character-{c.number}">'
+            f'<li style="{hue(c)}"><a class="card" href="#character-{c.number}">'
             f'<span class="portrait">{portrait}</span>'
             f'<span class="card-text"><strong>{esc(c.name)}</strong>'
             f'<span class="on-screen">{shown} <small>{unit}</small></span>'
             f'<span class="facts">{esc(" · ".join(_facts(c, data)))}</span>'
-            f"{_lane_svg(c, data, 'mini')}</span></a></li>"
+            f"{lane_svg(c, data, 'mini')}</span></a></li>"
         )
     intro = (
         "The picture is the cluster’s exemplar: the crop that stands for all others. Open one to see them. "
@@ -249,87 +240,8 @@ def _hint(data: ReportData) -> str:
 
 def _chip(cluster: Cluster) -> str:
     return (
-        f'<a class="chip" style="{_hue(cluster)}" href="#character-{cluster.number}">'
-        f"{_icon(cluster)}{esc(cluster.name)}</a>"
-    )
-
-
-def _icon(cluster: Cluster) -> str:
-    if not cluster.icon:
-        return '<span class="icon"></span>'
-    return f'<img class="icon" src="{data_uri(cluster.icon)}" width="96" height="96" alt="">'
-
-
-def _scale(data: ReportData) -> float:
-    """Units per second of the time line's paths."""
-    return min(10.0, _PATH_UNITS / max(data.total_s, 1.0))
-
-
-def _path(cluster: Cluster, data: ReportData, video: int | None = None) -> str:
-    scale = _scale(data)
-    parts = []
-    for span in cluster.spans:
-        if video is None or span.video == video:
-            start = data.videos[span.video].offset_s + span.start_s
-            x, width = round(start * scale), max(1, round((span.end_s - span.start_s) * scale))
-            parts.append(f"M{x} 0h{width}v{_LANE}h-{width}z")
-    return "".join(parts)
-
-
-def _lane_svg(cluster: Cluster, data: ReportData, kind: str, video: VideoInfo | None = None) -> str:
-    scale = _scale(data)
-    left, width = (video.offset_s, video.duration_s) if video else (0.0, data.total_s)
-    box = f"{left * scale:.0f} 0 {max(1.0, width * scale):.0f} {_LANE}"
-    path = _path(cluster, data, data.videos.index(video) if video else None)
-    label = "" if kind == "mini" else f' role="img" aria-label="{esc(_lane_words(cluster, data, video))}"'
-    hidden = ' aria-hidden="true"' if kind == "mini" else ""
-    return (
-        f'<svg class="lane-svg {kind}" viewBox="{box}" preserveAspectRatio="none"{label}{hidden}>'
-        f'<path d="{path}"/></svg>'
-    )
-
-
-def _lane_words(cluster: Cluster, data: ReportData, video: VideoInfo | None) -> str:
-    own = [s for s in cluster.spans if video is None or data.videos[s.video] is video]
-    if not own:
-        return f"{cluster.name}: not seen"
-    first, last = own[0], own[-1]
-    name = f" of {data.videos[first.video].name}" if len(data.videos) > 1 else ""
-    end = f" of {data.videos[last.video].name}" if len(data.videos) > 1 else ""
-    return (
-        f"{cluster.name}: on screen for {lasting(sum(s.end_s - s.start_s for s in own))}"
-        f" in {count(len(own), 'stretch', 'stretches')},"
-        f" first at {clock(first.start_s)}{name}, last until {clock(last.end_s)}{end}"
-    )
-
-
-def _timeline(data: ReportData) -> str:
-    lanes = "".join(
-        f'<li class="lane" style="{_hue(c)}" data-number="{c.number}" data-name="{esc(c.name)}">'
-        f'<a class="lane-name" href="#character-{c.number}">{_icon(c)}<span>{esc(c.name)}</span></a>'
-        f'<div class="track" tabindex="0" role="group" aria-label="{esc(c.name)}: arrow keys go from one'
-        f' appearance to the next">{_lane_svg(c, data, "wide")}</div></li>'
-        for c in data.cast
-    )
-    options = '<option value="-1">All videos, end to end</option>' + "".join(
-        f'<option value="{i}">{esc(v.name)}</option>' for i, v in enumerate(data.videos)
-    )
-    chooser = (
-        f'<label class="chooser" hidden>Video <select id="video">{options}</select></label>'
-        if len(data.videos) > 1
-        else ""
-    )
-    videos = ",".join(f"{v.offset_s:.2f} {v.duration_s:.2f}" for v in data.videos)
-    names = "".join(f"<li>{esc(v.name)}</li>" for v in data.videos)
-    intro = "When each character is on screen."
-    dense = " dense" if len(data.cast) > _DENSE else ""
-    return (
-        f'<div class="section-head"><h2>Time line</h2><p>{intro}</p>{chooser}</div>'
-        f'<div id="lanes" class="lanes{dense}" data-scale="{_scale(data):.9g}"'
-        f' data-total="{data.total_s:.3f}"'
-        f' data-videos="{videos}"><div class="bands" id="bands" aria-hidden="true"></div>'
-        f'<ol>{lanes}</ol><div class="ticks" id="ticks" aria-hidden="true"></div>'
-        f'<div class="cursor" id="cursor" hidden></div></div><ol id="video-names" hidden>{names}</ol>'
+        f'<a class="chip" style="{hue(cluster)}" href="#character-{cluster.number}">'
+        f"{icon(cluster)}{esc(cluster.name)}</a>"
     )
 
 
@@ -400,28 +312,12 @@ def _sheets(data: ReportData) -> str:
             else ""
         )
         sheets.append(
-            f'<article class="sheet" id="character-{c.number}" style="{_hue(c)}" tabindex="-1"'
+            f'<article class="sheet" id="character-{c.number}" style="{hue(c)}" tabindex="-1"'
             f' aria-label="{esc(c.name)}">{stage}<div class="sheet-main"><h3>{esc(c.name)}</h3>'
-            f'<p class="facts">{esc(" · ".join(facts))}</p>{near}{_own_lanes(c, data)}'
+            f'<p class="facts">{esc(" · ".join(facts))}</p>{near}{own_lanes(c, data)}'
             f"<h4>{shown}</h4>{_shots(data, c.name, c.sheet)}</div></article>"
         )
     return f'<section id="sheets"><h2>Every character</h2>{"".join(sheets)}</section>'
-
-
-def _own_lanes(cluster: Cluster, data: ReportData) -> str:
-    seconds: dict[int, float] = {}
-    for span in cluster.spans:
-        seconds[span.video] = seconds.get(span.video, 0.0) + span.end_s - span.start_s
-    most = sorted(seconds, key=lambda v: -seconds[v])[:_SHEET_VIDEOS]
-    lanes = "".join(
-        f'<li><span class="own-name">{esc(data.videos[v].name)}</span>'
-        f"{_lane_svg(cluster, data, 'own', data.videos[v])}"
-        f"<small>{lasting(seconds[v])}</small></li>"
-        for v in sorted(most)
-    )
-    more = len(seconds) - len(most)
-    rest = f'<li class="more">and {count(more, "more video")}</li>' if more else ""
-    return f'<ol class="own-lanes">{lanes}{rest}</ol>'
 
 
 def _footer(data: ReportData) -> str:
