@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stream.adapt_command import adapt as adapt_command
-from stream.engines_command import engines_app
+from stream.commands.adapt import adapt as adapt_command
+from stream.commands.engines import engines_app
+from stream.commands.labels import labels_app
+from stream.commands.models import models_app
+from stream.commands.train import train_app
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
-from stream.labels_command import labels_app
-from stream.models_command import models_app
-from stream.train_command import train_app
 
 app = typer.Typer(
     name="celstream",

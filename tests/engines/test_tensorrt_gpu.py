@@ -15,7 +15,7 @@ from engines.runtime.choose import open_exactly
 from engines.runtime.devices import cuda_missing, gpu
 from engines.runtime.onnx import OnnxEngine
 from stream.config import DetectorConfig, EmbedderConfig
-from stream.engine_samples import detector_inputs, embedder_inputs, rendered
+from stream.engine_tools.samples import detector_inputs, embedder_inputs, rendered
 
 pytestmark = [
     pytest.mark.gpu,

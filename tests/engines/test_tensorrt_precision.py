@@ -20,7 +20,7 @@ from engines.runtime.precision import PRECISIONS, Precision, calibrate, calibrat
 from engines.runtime.precision.graph import load_model
 from engines.runtime.precision.half import to_half
 from stream.config import DetectorConfig, EmbedderConfig
-from stream.engine_samples import Samples, detector_inputs, embedder_inputs, rendered
+from stream.engine_tools.samples import Samples, detector_inputs, embedder_inputs, rendered
 
 DETECTOR, EMBEDDER = resolve("default", "detector").path, resolve("default", "embedder").path
 

@@ -25,8 +25,8 @@ from stream.cartoon.write import Episode
 from stream.cli import main
 from stream.config import Config, EmbedderConfig, load_config
 from stream.embed import Embedder
-from stream.engine_check import compare
-from stream.engine_samples import Samples, of_folder, rendered
+from stream.engine_tools.check import compare
+from stream.engine_tools.samples import Samples, of_folder, rendered
 from stream.stations import row_settings
 
 needs("tensorrt_rtx", "pip install tensorrt-rtx-cu13 (wheels for Linux on x86-64 only)")
@@ -37,7 +37,7 @@ without_gpu = pytest.mark.skipif(cuda_missing() is None, reason="this machine ha
 @pytest.fixture(autouse=True)
 def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speeds are not what is tested here."""
-    monkeypatch.setattr("stream.engine_check._TIMED_S", 0.01)
+    monkeypatch.setattr("stream.engine_tools.check._TIMED_S", 0.01)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def test_int8_on_the_users_own_crops(
         asked.append(held_out)
         return of_folder(path, count, held_out=held_out)
 
-    monkeypatch.setattr("stream.engine_samples.of_folder", spied)
+    monkeypatch.setattr("stream.engine_tools.samples.of_folder", spied)
     work = tmp_path / "work"
     run(episode.video, work, report=False, adapt="off", interval=1.0)
     own = ("--embedder", "default", "--pictures", 6)

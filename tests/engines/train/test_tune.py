@@ -34,10 +34,10 @@ from engines.train.tune.views import ViewSettings
 from stream.batches import FrameBatch, Segment, Video
 from stream.cartoon.write import render_episode
 from stream.cli import app
+from stream.commands.train import _told
 from stream.config import DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError, WorkdirError
-from stream.train_command import _told
 
 QUICK = TuneSettings(start="scratch", epochs=3, batch=4, imgsz=(64, 96), workers=0, threads=1, val=0.25)
 

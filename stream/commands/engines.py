@@ -15,8 +15,8 @@ from stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from engines.runtime.precision import Precision
-    from stream.engine_check import Kind, Row
-    from stream.engine_samples import Samples
+    from stream.engine_tools.check import Kind, Row
+    from stream.engine_tools.samples import Samples
 
 engines_app = typer.Typer(
     no_args_is_help=True,
@@ -169,7 +169,7 @@ def _calibrate(
     from engines.runtime.onnxfile import describe
     from engines.runtime.precision import calibrate, calibration
     from stream.config import DetectorConfig, EmbedderConfig
-    from stream.engine_samples import detector_inputs, embedder_inputs
+    from stream.engine_tools.samples import detector_inputs, embedder_inputs
 
     kept = calibration(path)
     if kept is not None and workdir is None and not anew:
@@ -191,7 +191,7 @@ def _calibrate(
 
 def _samples(workdir: Path | None, count: int, held_out: bool) -> Samples:
     """Pictures to calibrate with or, ``held_out``, to compare on: none is among both."""
-    from stream.engine_samples import of_folder, rendered
+    from stream.engine_tools.samples import of_folder, rendered
 
     if workdir is None:
         return rendered(count, seed=1 if held_out else 0)
@@ -207,7 +207,7 @@ def list_(
 
     What is damaged, or is not used here any more, is told with the reason.
     """
-    from stream.engine_list import kept, told
+    from stream.engine_tools.list import kept, told
 
     found = kept(prune=prune)
     print(json.dumps(found) if json_ else "\n".join(told(found)))
@@ -239,7 +239,7 @@ def check(
     detector's boxes that are the same. What is not calibrated for int8 is calibrated on half of the pictures
     and compared on the other half; what is, is compared on pictures that `engines build` leaves out.
     """
-    from stream.engine_check import compare
+    from stream.engine_tools.check import compare
 
     samples = _samples(workdir, pictures, held_out=True)
     rows: list[Row] = []

@@ -20,7 +20,7 @@ from engines.runtime.precision import Precision, calibrate, calibration
 from kernels.boxes import iou, nms
 from stream.batches import Array
 from stream.config import DetectorConfig, EmbedderConfig
-from stream.engine_samples import Samples, detector_inputs, embedder_inputs
+from stream.engine_tools.samples import Samples, detector_inputs, embedder_inputs
 from stream.errors import ConfigError
 from stream.heads import Head, recognize
 from stream.networks import Network, translated

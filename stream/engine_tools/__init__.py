@@ -1,0 +1,1 @@
+"""What `celstream engines` does: pictures to try engines with, their comparison, and what is kept."""
