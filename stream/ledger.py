@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from engines.runtime.base import Fallback
 from stream.batches import Segment, Video
 from stream.config import Config
 from stream.pipeline import StationStats
 from stream.progress import Progress
+from stream.store import SegmentInfo
 from stream.summary import Summary, folder_counts, peak_rss_bytes
 from stream.version import VERSION
 from stream.workdir import WorkFolder
@@ -30,6 +32,7 @@ class Ledger:
         defects: inputs that failed by an error of ours.
         clustering: what clustering took.
         adaptation: what show adaptation did, None where there was none.
+        fallbacks: what was wanted of the decoders and could not be had, each once.
         chosen: cluster settings that a person chose since the last run and that stay.
         video_seconds: length of the video that was worked on.
     """
@@ -42,6 +45,7 @@ class Ledger:
         self.defects = 0
         self.clustering = StationStats("cluster")
         self.adaptation: AdaptStep | None = None
+        self.fallbacks: list[Fallback] = []
         self.chosen: Any = None
         self.video_seconds = 0.0
         self._began = time.perf_counter()
@@ -51,6 +55,11 @@ class Ledger:
         """Enter what a person should know."""
         self.notes.append(message)
         self.progress.note(message)
+
+    def fell_back(self, fallback: Fallback | None) -> None:
+        """Enter what stood in for what was wanted, once, however many videos it was for."""
+        if fallback is not None and fallback not in self.fallbacks:
+            self.fallbacks.append(fallback)
 
     def quarantine(self, uri: str, reason: str, stage: str) -> None:
         """Enter an input that cannot be used."""
@@ -90,7 +99,7 @@ class Ledger:
             adaptation=adapt.about if adapt else None,
             adapt_failed=bool(adapt and adapt.failed and config.adapt.mode == "on"),
             quarantined=tuple(self.quarantined),
-            fallbacks=tuple(asdict(fallback) for fallback in stations.fallbacks),
+            fallbacks=tuple(asdict(fallback) for fallback in (*stations.fallbacks, *self.fallbacks)),
             notes=tuple(self.notes),
             interrupted=interrupted,
             defects=self.defects,
@@ -101,7 +110,7 @@ class Ledger:
             "device": "cpu" if "CPU" in stations.embed.description else "cuda",
             "models": stations.models,
             "stations": self._station_totals(),
-            "videos": self._videos(segments, {info.video for info in infos}),
+            "videos": self._videos(segments, infos),
             "config": config.model_dump(mode="json"),
             "clusters_asked": clusters_asked,
         }
@@ -111,11 +120,12 @@ class Ledger:
         self.folder.write_run(record)
         return summary
 
-    def _videos(self, segments: Sequence[Segment], present: set[str]) -> list[dict[str, Any]]:
-        """This run's videos, and those that earlier runs left in the folder."""
-        described = {v["name"]: v for v in self.folder.read_run().get("videos", []) if v["name"] in present}
+    def _videos(self, segments: Sequence[Segment], infos: Sequence[SegmentInfo]) -> list[dict[str, Any]]:
+        """This run's videos and those that earlier runs left in the folder: what, and how decoded and why."""
+        decode = {info.video: info.notes.get("decode") for info in infos}
+        described = {v["name"]: v for v in self.folder.read_run().get("videos", []) if v["name"] in decode}
         described |= {segment.video.name: _described(segment.video) for segment in segments}
-        return [described[name] for name in sorted(described)]
+        return [described[name] | {"decode": decode.get(name)} for name in sorted(described)]
 
     def _station_totals(self) -> dict[str, dict[str, float | int]]:
         """Work of every station for all segments in the folder, whichever run did them."""

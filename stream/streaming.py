@@ -25,6 +25,7 @@ import numpy as np
 from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.config import Config
 from stream.decode.lanes import SegmentDecoder
+from stream.decode.plan import DecodePlan
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import LiveSource
@@ -42,12 +43,13 @@ from stream.workdir import WorkFolder
 
 @dataclass
 class _Tally:
-    """What passes on the way and is not in the crops: frames looked at, boxes found, damage."""
+    """What passes on the way and is not in the crops: how it is decoded, frames looked at, boxes, damage."""
 
     frames: list[FrameTable] = field(default_factory=list)
     detections: int = 0
     notes: list[str] = field(default_factory=list)
     reached_s: float = 0.0
+    plan: DecodePlan | None = None  # None: a live stream's, which one decoder serves from end to end
 
 
 class _CountedDetector:
@@ -164,6 +166,7 @@ class Streaming:
         if source is not None:
             decoding = source.decode(segment, tally.notes.append)
         else:
+            tally.plan = self._decoder.plan(segment.video)
             decoding = self._decoder.decode(segment, tally.notes.append)
         with contextlib.closing(decoding) as batches:
             for batch in batches:
@@ -201,6 +204,9 @@ class Streaming:
             "settings": self.marks.settings,
             "messages": tally.notes,
         }
+        if tally.plan is not None:
+            notes["decode"] = str(tally.plan)
+            self.ledger.fell_back(tally.plan.fallback)
         self.folder.write_segment(
             segment,
             self.marks.of(segment.video),

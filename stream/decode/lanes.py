@@ -23,11 +23,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from stream.batches import FrameBatch, Segment
+from stream.batches import FrameBatch, Segment, Video
 from stream.config import Config
 from stream.decode.batching import decode_segment
 from stream.decode.device import CudaDevice, HostDevice
 from stream.decode.nvdec import engine_count
+from stream.decode.plan import DecodePlan, plan_decode
 from stream.decode.pool import Cancelled, FrameMemory, Turn, device_memory, memory_for
 from stream.trace import Trace
 
@@ -206,8 +207,8 @@ class SegmentDecoder:
     def __init__(self, config: Config, trace: Trace | None = None) -> None:
         self._config = config
         self._lanes: Lanes | None = None
-        on_gpu = config.device == "cuda"
-        memory = device_memory(config) if on_gpu else None
+        self._on_gpu = config.device == "cuda"
+        memory = device_memory(config) if self._on_gpu else None
         count = config.decode.lanes
         if count is None:
             # one more than decoders, so that none waits while a lane opens its next file
@@ -218,6 +219,10 @@ class SegmentDecoder:
 
     def _open(self, segment: Segment, note: Note, memory: FrameMemory) -> Iterator[FrameBatch]:
         return decode_segment(segment, self._config, note=note, memory=memory)
+
+    def plan(self, video: Video) -> DecodePlan:
+        """How the video's segments are decoded, and why."""
+        return plan_decode(video, self._config, on_device=self._on_gpu)
 
     def ahead(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """The segments in their order, to be decoded one after the other by :meth:`decode`."""

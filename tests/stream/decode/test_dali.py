@@ -12,6 +12,7 @@ from decoded import Decoded, config_of, decode_all, open_one
 from films import number_of, numbered, write_film
 from needs import needs
 
+from stream import load_config, run
 from stream.batches import Video
 from stream.decode import dali, plan_decode
 from stream.decode.plan import Unfit
@@ -19,6 +20,7 @@ from stream.decode.sampling import EveryInterval
 from stream.decode.timeline import Timeline, timeline_of
 from stream.errors import ConfigError
 from stream.sources import plan_segments
+from stream.workdir import WorkFolder
 
 needs("nvidia.dali", "pip install nvidia-dali-cuda130==2.0.0")
 
@@ -116,6 +118,24 @@ def test_dali_is_not_given_what_it_gets_wrong(
     got = by_dali(video, 0.5, 1.0)
     assert got.notes[0] == f"decoded on the CPU and not by DALI: {plan.fallback.reason}"
     assert got.differ_from(decode_all(video, config_of(interval=0.5), 1.0)) == 0
+
+
+def test_a_run_records_how_each_video_was_decoded_and_a_fallback_once(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    write_film(films / "a.mp4", 24, options={**X264, "g": "24"})
+    for name in ("b.mp4", "c.mp4"):
+        write_film(films / name, 24, codec="mpeg4", options={"g": "24"})
+    config = load_config(values={"decode": {"decoder": "dali"}, "adapt": "off"})
+    summary = run(films, tmp_path / "work", config, report=False)
+    with WorkFolder.open(tmp_path / "work", create=False, write=False) as folder:
+        record = folder.read_run()
+    by_dali = {video["name"]: " with DALI: " in video["decode"] for video in record["videos"]}
+    assert by_dali == {"a": True, "b": False, "c": False}
+    (fallback,) = (f for f in record["fallbacks"] if f["wanted"] == "DALI")
+    assert fallback["used"] == "FFmpeg on the CPU"
+    assert "mpeg4" in fallback["reason"]
+    assert fallback in summary.fallbacks
 
 
 def test_dali_giving_another_time_is_noticed_and_pyav_goes_on(tmp_path: Path) -> None:
