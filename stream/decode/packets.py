@@ -281,7 +281,9 @@ class PacketReader:
         False: that place cannot be found, and packets start from the beginning again.
         """
         found = self._seek(tick, 0.0)
-        if not found:
+        if found:
+            self.context.flush_buffers()  # seeking does that to the container's own decoder only
+        else:
             self.close()
             self._open()
             self.at_start = True

@@ -16,7 +16,7 @@ from needs import needs
 
 from stream.batches import Segment, Video
 from stream.config import Config
-from stream.decode import decode_segment, nvdec, plan_decode, source, watch
+from stream.decode import decode_segment, nvdec, plan_decode, pyav, source, watch
 from stream.decode.device import CudaDevice, HostDevice
 from stream.decode.nvdec import DecodeCaps, accelerated, checked_frames
 from stream.decode.packets import Note
@@ -86,6 +86,19 @@ def test_a_context_of_our_own_decodes_the_same(
     got = by_nvdec(video, 1.5)
     assert got.notes == []
     assert got.differ_from(decode_all(video, config_of(interval=0.5), 1.5)) == 0
+
+
+@pytest.mark.parametrize("name", ["h264", "h264, open groups", "hevc"])
+def test_a_context_of_our_own_is_emptied_by_a_jump(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeking flushes the container's own decoder, and knows nothing of the one beside it."""
+    video = open_one(FILMS[name](tmp_path))
+    take_software(monkeypatch)
+    monkeypatch.setattr(pyav, "JUMP_BYTES", 1)
+    got = by_nvdec(video, interval=2.4)
+    assert got.notes == []
+    assert got.differ_from(decode_all(video, config_of(interval=2.4))) == 0
 
 
 REFUSED: list[tuple[Callable[[Path], Path], str]] = [
