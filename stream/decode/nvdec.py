@@ -12,8 +12,9 @@ raises :class:`~stream.decode.plan.Unfit`, and the CPU goes on.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -58,6 +59,11 @@ _TEN_BIT = ("yuv420p10le", "p010le")
 _CHROMA_420 = 1
 WHOLE = "every frame of it has to be decoded to know the times"
 
+#: FFmpeg is to work in the device's primary context, where CuPy and the engines are. It takes it as the one
+#: that is current: asked for the primary one by name, as PyAV would, it wants flags of its own on it, and
+#: refuses a context that CuPy or an engine has opened before.
+_CONTEXT: dict[str, object] = {"primary_ctx": "0", "current_ctx": "1"}
+
 
 class DecodeCaps(ctypes.Structure):
     """CUVIDDECODECAPS of the Video Codec SDK (``cuviddec.h``), 88 bytes."""
@@ -82,6 +88,28 @@ class DecodeCaps(ctypes.Structure):
     )
 
 
+@contextlib.contextmanager
+def primary_context(device: int = 0) -> Iterator[None]:
+    """Inside, the device's primary context is current for this thread.
+
+    Raises:
+        ImportError: there is no CuPy.
+        RuntimeError: there is no such device.
+    """
+    import cupy
+
+    with cupy.cuda.Device(device):
+        cupy.cuda.runtime.memGetInfo()  # choosing a device opens its context from CUDA 12 on; this always
+        yield
+
+
+def hardware(device: int = 0) -> HWAccel:
+    """FFmpeg's NVDEC on a device, whose frames stay there. To be opened in :func:`primary_context`."""
+    return HWAccel(
+        "cuda", device=str(device), allow_software_fallback=False, is_hw_owned=True, options=_CONTEXT
+    )
+
+
 @lru_cache(maxsize=32)
 def driver_caps(codec: int, bits: int) -> DecodeCaps | None:
     """What the driver says of decoding 4:2:0 of a codec (cudaVideoCodec) and depth on the current device.
@@ -89,15 +117,13 @@ def driver_caps(codec: int, bits: int) -> DecodeCaps | None:
     None: it cannot be asked.
     """
     try:
-        import cupy
-
-        cupy.cuda.runtime.free(0)  # makes the primary context current, which the question needs
-        ask = ctypes.CDLL("libnvcuvid.so.1").cuvidGetDecoderCaps
+        with primary_context():
+            ask = ctypes.CDLL("libnvcuvid.so.1").cuvidGetDecoderCaps
+            ask.argtypes, ask.restype = [ctypes.POINTER(DecodeCaps)], ctypes.c_int
+            caps = DecodeCaps(codec=codec, chroma=_CHROMA_420, bits_minus_8=bits - 8)
+            return caps if ask(ctypes.byref(caps)) == 0 else None
     except Exception:  # no package, no driver, no GPU: each with an error of its own
         return None
-    caps = DecodeCaps(codec=codec, chroma=_CHROMA_420, bits_minus_8=bits - 8)
-    ask.argtypes, ask.restype = [ctypes.POINTER(DecodeCaps)], ctypes.c_int
-    return caps if ask(ctypes.byref(caps)) == 0 else None
 
 
 #: Video decoders by the GPU's name, where the driver does not tell.
@@ -129,7 +155,10 @@ def missing() -> str | None:
     if "cuda" not in hwdevices_available():
         return "this PyAV is built without CUDA; pip install --force-reinstall av"
     try:
-        HWAccel("cuda", is_hw_owned=True).create(av.codec.Codec("h264", "r"))
+        with primary_context():
+            hardware().create(av.codec.Codec("h264", "r"))
+    except ImportError as error:
+        return f"CuPy is not installed ({error}); pip install 'celstream[gpu]'"
     except TypeError:  # it knows no frames that stay on the device
         return f"PyAV {av.__version__} is too old; pip install -U 'av>=18'"
     except (av.error.FFmpegError, OSError, RuntimeError) as error:
@@ -202,6 +231,8 @@ def accelerated(context: Any, accel: HWAccel | None) -> Any:
     # what the container says of colours; a stream that says so itself overrides it
     for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
         setattr(made, tag, getattr(context, tag))
+    # how far frames are reordered: H.264 that does not say so itself loses frames until the decoder finds out
+    made.reorder_depth = context.reorder_depth
     made.thread_count = 1  # NVDEC is driven by one thread; more only hold more surfaces
     return made
 
@@ -215,9 +246,13 @@ def nvdec_frames(
         Unfit: it has to be decoded on the CPU, from the frame after the last one given.
         SourceError: the source cannot be opened or stopped answering.
     """
-    accel = HWAccel("cuda", device=str(device), allow_software_fallback=False, is_hw_owned=True)
+
+    def opened(context: Any) -> Any:
+        with primary_context(device):
+            return accelerated(context, hardware(device))
+
     damage = Damage(strict=True)
-    frames = frames_by_packets(segment, config, note, damage, lambda context: accelerated(context, accel))
+    frames = frames_by_packets(segment, config, note, damage, opened)
     yield from checked_frames(segment, frames)
     damage.tell(note)
 

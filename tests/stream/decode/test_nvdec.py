@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+from av.codec.hwaccel import HWAccel
 from decoded import Decoded, config_of, decode_all, open_one
 from films import number_of, numbered, write_film
 from needs import needs
@@ -99,6 +100,31 @@ def test_a_context_of_our_own_is_emptied_by_a_jump(
     got = by_nvdec(video, interval=2.4)
     assert got.notes == []
     assert got.differ_from(decode_all(video, config_of(interval=2.4))) == 0
+
+
+def test_a_context_of_our_own_knows_how_far_frames_are_reordered(tmp_path: Path) -> None:
+    """The container says it; H.264 without a VUI does not, and loses its second frame without."""
+    with av.open(FILMS["h264"](tmp_path)) as container:
+        context = container.streams.video[0].codec_context
+        assert accelerated(context, None).reorder_depth == context.reorder_depth == 2
+
+
+def test_ffmpeg_is_given_the_context_that_cupy_opened() -> None:
+    """And not asked for the primary one by name, which it refuses to share: its flags would be others.
+
+    Without a driver nothing is opened, but the options are read before: both at once are refused as such.
+    """
+    accel = nvdec.hardware(1)
+    assert (accel.device_id, accel.is_hw_owned, accel.allow_software_fallback) == (1, True, False)
+    codec = av.codec.Codec("h264", "r")
+    with pytest.raises(av.error.ArgumentError):
+        HWAccel("cuda", options={**accel.options, "primary_ctx": "1"}).create(codec)
+    try:
+        nvdec.hardware().create(codec)
+    except av.error.ArgumentError:
+        pytest.fail("FFmpeg does not know the option by which it takes the current context")
+    except (av.error.FFmpegError, OSError):
+        pass  # there is no driver
 
 
 REFUSED: list[tuple[Callable[[Path], Path], str]] = [
