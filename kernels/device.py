@@ -17,6 +17,8 @@ import numpy as np
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
+_UNASKED = 48 << 10  # bytes of shared memory that every kernel may have
+
 
 @dataclass(frozen=True)
 class Source:
@@ -86,13 +88,17 @@ class CupyDevice:
         self.shared_per_block = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.shared_per_processor = int(attributes["MaxSharedMemoryPerMultiprocessor"])
         self._number = number
+        self._room: dict[str, int] = {}  # shared memory that a kernel was allowed so far
 
     def launch(
         self, kernel: str, blocks: int, threads: tuple[int, int], shared: int, arguments: tuple[Any, ...]
     ) -> None:
         function = _kernel(self.source, self._number, kernel)
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
-            function.max_dynamic_shared_size_bytes = shared
+        if shared > self._room.get(kernel, 0):
+            # 48 KB are allowed unasked, and what a kernel declares itself counts among them
+            if shared + function.shared_size_bytes > _UNASKED:
+                function.max_dynamic_shared_size_bytes = shared
+            self._room[kernel] = shared
         function((blocks,), threads, arguments, shared_mem=shared)
 
     def to_host(self, array: Array) -> Any:

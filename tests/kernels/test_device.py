@@ -62,3 +62,31 @@ def test_without_cupy_the_error_says_what_to_install() -> None:
         device.open_device(SOURCE)
     with pytest.raises(RuntimeError, match=r"pip install 'celstream\[gpu\]'"):
         device.to_host(images, "pictures")
+
+
+def test_shared_memory_beyond_48_kb_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel declares itself counts among the 48 KB, so that the launch asks a little earlier."""
+    asked: list[int] = []
+
+    class Kernel:
+        shared_size_bytes = 800
+        launched: list[int] = []  # noqa: RUF012
+
+        def __setattr__(self, name: str, value: int) -> None:
+            assert name == "max_dynamic_shared_size_bytes"
+            asked.append(value)
+
+        def __call__(
+            self, grid: tuple[int], block: tuple[int, int], arguments: tuple[Any, ...], *, shared_mem: int
+        ) -> None:
+            assert shared_mem + self.shared_size_bytes <= 48 << 10 or shared_mem <= max(asked, default=0)
+            self.launched.append(shared_mem)
+
+    kernel = Kernel()
+    monkeypatch.setattr(device, "_kernel", lambda *_: kernel)
+    one = object.__new__(device.CupyDevice)
+    one.source, one._number, one._room = SOURCE, 0, {}
+    for shared in (0, 40_000, 48_352, 48_353, 49_000, 100_000, 60_000):
+        one.launch("pass_float", 1, (32, 1), shared, ())
+    assert len(kernel.launched) == 7
+    assert asked == [48_353, 49_000, 100_000]
