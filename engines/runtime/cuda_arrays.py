@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from engines.runtime.base import MissingRuntimeError
+
+CAPTURING = threading.RLock()
+"""Held while a CUDA graph is captured, and while the whole device is waited for: no thread may do the one
+while another does the other, and torch captures one graph at a time."""
 
 
 def import_cupy() -> Any:

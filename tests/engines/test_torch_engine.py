@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from tiny_nets import Mean, Rectangles, export
 
 from engines.models import resolve
 from engines.runtime import DeviceError, Engine, EngineError, open_engine
+from engines.runtime.cuda_arrays import CAPTURING
 from engines.runtime.devices import cuda_missing
 from engines.runtime.onnx import OnnxEngine
 from engines.runtime.torch import TorchEngine
@@ -188,6 +193,83 @@ def test_errors_name_the_file_and_the_operator(tmp_path: Path) -> None:
         engine.run(images=np.zeros((1, 3, 8, 10), np.float32))
     with pytest.raises(EngineError, match=r"gone\.onnx"):
         TorchEngine(tmp_path / "gone.onnx")
+
+
+class Graphs:
+    """Stands for torch's streams and CUDA graphs: what is captured is computed again, in the same memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: TorchEngine) -> None:
+        assert engine._graph is not None
+        self.net = engine._graph
+        self.captured: list[tuple[int, ...]] = []
+        self.possible = True
+        self._last: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None
+        graphs = self
+
+        class Graph:
+            def replay(self) -> None:
+                with torch.inference_mode():
+                    for name, value in graphs.net(self.given).items():
+                        self.results[name].copy_(value)
+
+        @contextlib.contextmanager
+        def capture(graph: Any, *, stream: Any, capture_error_mode: str) -> Iterator[None]:
+            # other threads may take memory, and none captures or waits for the device
+            assert capture_error_mode == "thread_local"
+            assert CAPTURING._is_owned()  # type: ignore[attr-defined]
+            if not graphs.possible:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            yield
+            assert graphs._last is not None
+            graph.given, graph.results = graphs._last
+            graphs.captured.append(tuple(graph.given.shape))
+
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        event = SimpleNamespace(wait=lambda stream: None, record=lambda stream: None)
+        for name, value in {
+            "Stream": lambda: stream, "current_stream": lambda: stream, "synchronize": lambda: None,
+            "stream": lambda stream: contextlib.nullcontext(), "Event": lambda: event, "CUDAGraph": Graph,
+            "graph": capture,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(f"torch.cuda.{name}", value)
+        monkeypatch.setattr(engine, "_graph", self)
+
+    def __call__(self, given: torch.Tensor) -> dict[str, torch.Tensor]:
+        self._last = given, self.net(given)
+        return self._last[1]
+
+
+def test_batches_of_any_size_run_in_few_graphs(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = export(Mean(), tmp_path / "mean.onnx", size=(8, 10))
+    reference, engine = OnnxEngine(path, device="cpu", threads=1), TorchEngine(path)
+    graphs = Graphs(monkeypatch, engine)
+    given, found = [], []
+    for count in (3, 4, 3, 4, 2, 4, 0, 1, 17, 24, 20, 70, 90, 3):
+        given.append(rng.random((count, 3, 8, 10), np.float32))
+        found.append(engine._replayed(torch.from_numpy(given[-1])))
+    assert [shape[0] for shape in graphs.captured] == [4, 24, 96]
+    for images, results in zip(given, found, strict=True):  # what came before is left alone
+        for name, want in reference.run(images=images).items():
+            np.testing.assert_allclose(results[name].numpy(), want, atol=1e-6)
+    monkeypatch.setattr("engines.runtime.torch.engine._MOST_GRAPHS", 3)
+    for _ in range(2):
+        engine._replayed(torch.zeros(32, 3, 8, 10))
+    assert [shape[0] for shape in engine._captured] == [96, 4, 32]  # the one used longest ago went
+
+
+def test_a_network_that_no_graph_can_hold_still_runs(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = export(Mean(), tmp_path / "mean.onnx", size=(8, 10))
+    engine = TorchEngine(path)
+    Graphs(monkeypatch, engine).possible = False
+    images = rng.random((2, 3, 8, 10), np.float32)
+    one, other = (engine._replayed(torch.from_numpy(images)) for _ in range(2))
+    assert all((one[name] == other[name]).all() for name in one)
+    assert [f.used for f in engine.fallbacks] == ["torch call by call"]
+    assert "stream is capturing" in engine.fallbacks[0].reason
 
 
 @pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")

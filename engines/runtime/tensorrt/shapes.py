@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from engines.runtime.base import Array, EngineError
+from engines.runtime.cuda_arrays import CAPTURING
+from engines.runtime.fixed import filled_up
 from engines.runtime.onnxfile import Described
 from engines.runtime.tensorrt.profiles import Profile
 
-# Batches are filled up to one of these, so that few graphs serve every batch: 17 pictures run as 24.
-_STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 _MOST_GRAPHS = 40  # of a profile; the oldest goes first
 
 
@@ -110,7 +110,7 @@ class ShapeRunner:
         n = len(images)
         shape = tuple(images.shape)
         if self._batched and not self._fixed:
-            shape = (self._filled(n), *shape[1:])
+            shape = (min(self.profile.batch[2], filled_up(n)), *shape[1:])
         ready = self._ready.get(shape) or self._set_up(shape, turns)
         with turns(stream), stream:
             # what fills the batch up is left from before, and its results are cut off
@@ -123,10 +123,6 @@ class ShapeRunner:
                 name: (value[:n] if self._batched and len(value) == shape[0] else value).copy()
                 for name, value in ready.results.items()
             }
-
-    def _filled(self, n: int) -> int:
-        most = self.profile.batch[2]
-        return min(most, next((step for step in _STEPS if step >= n), most))
 
     def _set_up(self, shape: tuple[int, ...], turns: Any) -> _Ready:
         """A context for this shape, run once and captured; happens once per shape, and waits for the GPU."""
@@ -149,7 +145,8 @@ class ShapeRunner:
         graph = self._captured(context)
         given = arrays.pop(self._input.name)
         while len(self._ready) >= _MOST_GRAPHS:
-            cupy.cuda.Device().synchronize()
+            with CAPTURING:
+                cupy.cuda.Device().synchronize()
             self._ready.pop(next(iter(self._ready)))
         self._ready[shape] = _Ready(context, given, arrays, graph)
         return self._ready[shape]
@@ -159,8 +156,11 @@ class ShapeRunner:
         capturable = getattr(context, "is_stream_capturable", None)
         if capturable is not None and not capturable(self._stream.ptr):
             return None
-        with self._stream:
+        with CAPTURING, self._stream:
             self._stream.begin_capture()
             done = context.execute_async_v3(self._stream.ptr)
-            graph = self._stream.end_capture()
+            try:
+                graph = self._stream.end_capture()
+            except self._cupy.cuda.runtime.CUDARuntimeError:  # something in it ended the capture
+                return None
         return graph if done else None

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from engines.runtime.base import Array, DeviceError, EngineError, Fallback, TensorSpec
+from engines.runtime.cuda_arrays import CAPTURING
+from engines.runtime.fixed import filled_up
 from engines.runtime.onnxfile import describe
 from engines.runtime.precision.graph import one_line
 from engines.runtime.torch.graph import TorchGraph
@@ -23,9 +25,10 @@ _MOST_GRAPHS = 16  # shapes that are captured at a time; the one used longest ag
 class TorchEngine:
     """An ONNX file, the same as every engine takes, as torch calls.
 
-    On a GPU the pictures have their channels last, and a shape that comes again runs as a CUDA graph; its
-    precision is the file's (``file`` is the float16 version that :func:`engines.runtime.open_engine` makes).
-    CuPy arrays in give CuPy arrays out, on CuPy's current stream, and nothing waits. A CPU runs plain torch.
+    On a GPU the pictures have their channels last, and a shape that comes again runs as a CUDA graph; batches
+    are filled up so that few shapes come. Its precision is the file's (``file`` is the float16 version that
+    :func:`engines.runtime.open_engine` makes). CuPy arrays in give CuPy arrays out, on CuPy's current stream,
+    and nothing waits. A CPU runs plain torch.
 
     It takes the operators of convolutional networks and of the tails of detectors, and says at once which
     one it lacks.
@@ -61,6 +64,7 @@ class TorchEngine:
         self._dtype = getattr(torch, self.inputs[0].dtype)
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._seen: set[tuple[int, ...]] = set()
+        self._capturable = True
         self._lock = threading.Lock()
         where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         self.description = f"torch {torch.__version__}, {where}"
@@ -111,16 +115,29 @@ class TorchEngine:
         """The outputs, by replaying the captured graph from the second call at a shape on."""
         assert self._graph is not None
         shape = tuple(images.shape)
-        if not len(images) or shape not in self._seen:
-            self._seen.add(shape)
-            return self._graph(_laid_out(images.to(self._dtype)))
+        if len(shape) == 4 and self.inputs[0].shape[0] is None and len(images):
+            shape = (filled_up(len(images)), *shape[1:])
+        if len(images) and shape in self._seen and shape not in self._captured and self._capturable:
+            self._capture(shape, images.device)
+        self._seen.add(shape)
         if shape not in self._captured:
+            return self._graph(_laid_out(images.to(self._dtype)))
+        self._captured.move_to_end(shape)
+        return self._captured[shape].replay(images)
+
+    def _capture(self, shape: tuple[int, ...], device: torch.device) -> None:
+        """A graph for a shape; where there can be none, its calls are made one by one from now on."""
+        assert self._graph is not None
+        with CAPTURING:
             if len(self._captured) >= _MOST_GRAPHS:
                 torch.cuda.synchronize()
                 self._captured.popitem(last=False)
-            self._captured[shape] = _Captured(self._graph, images, self._dtype)
-        self._captured.move_to_end(shape)
-        return self._captured[shape].replay(images)
+            given = _laid_out(torch.zeros(shape, dtype=self._dtype, device=device))
+            try:
+                self._captured[shape] = _Captured(self._graph, given)
+            except RuntimeError as error:
+                self._capturable = False
+                self.fallbacks += (Fallback("torch in CUDA graphs", "torch call by call", one_line(error)),)
 
     def close(self) -> None:
         """Free the network; calling it twice is allowed."""
@@ -132,26 +149,36 @@ class _Captured:
     """One shape as a CUDA graph, with its own input and output buffers.
 
     Replays on different streams follow each other through an event.
+
+    Args:
+        given: the input's buffer. Its numbers count for nothing.
     """
 
-    def __init__(self, net: TorchGraph, images: Tensor, dtype: torch.dtype) -> None:
-        self._given = _laid_out(torch.zeros_like(images, dtype=dtype))
+    def __init__(self, net: TorchGraph, given: Tensor) -> None:
+        self._given = given
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            net(self._given)  # libraries choose their kernels before the capture
+            net(given)  # libraries choose their kernels before the capture
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._results = net(self._given)
+        # other threads go on meanwhile, and take memory, which the usual mode forbids to all of them
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+            self._results = net(given)
         self._done = torch.cuda.Event()
 
     def replay(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs for pictures that fill the buffer, or a part of it: what fills it up is left from
+        before, and its results are cut off."""
+        n, held = len(images), len(self._given)
         stream = torch.cuda.current_stream()
         self._done.wait(stream)
-        self._given.copy_(images)
+        self._given[:n].copy_(images)
         self._graph.replay()
-        results = {name: value.clone() for name, value in self._results.items()}
+        results = {
+            name: (value[:n] if value.ndim and len(value) == held else value).clone()
+            for name, value in self._results.items()
+        }
         self._done.record(stream)
         return results
 
