@@ -184,7 +184,12 @@ class _DeviceIO:
         self._device = int(self._cupy.cuda.Device().id)
         self.provider = (
             "CUDAExecutionProvider",
-            {"device_id": str(self._device), "user_compute_stream": str(self._stream.ptr)},
+            {
+                "device_id": str(self._device),
+                "user_compute_stream": str(self._stream.ptr),
+                # by default every way to convolve is tried at every new shape, and every number of crops is one
+                "cudnn_conv_algo_search": "HEURISTIC",
+            },
         )
 
     def run(
