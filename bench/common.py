@@ -23,7 +23,6 @@ def _version(package: str) -> str:
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, and the versions of what does the work."""
     import numpy
-    import psutil
 
     model = platform.processor()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -33,7 +32,8 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        # as psutil has it, which is not on every machine that measures
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "av": _version("av"),

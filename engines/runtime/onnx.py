@@ -187,7 +187,7 @@ class _DeviceIO:
             {
                 "device_id": str(self._device),
                 "user_compute_stream": str(self._stream.ptr),
-                # by default every way to convolve is tried at every new shape, and every number of crops is one
+                # else every way to convolve is tried at every new shape, and every number of crops is one
                 "cudnn_conv_algo_search": "HEURISTIC",
             },
         )

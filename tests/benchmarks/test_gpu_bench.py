@@ -7,10 +7,15 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from nvrtc import compile_source
 
-from bench.on_gpu.place import PARTS
+from bench.common import machine
+from bench.gpu import draw
+from bench.on_gpu.place import HOLD, PARTS, Place
 from bench.on_gpu.roofline import plot
 from engines.runtime.devices import cuda_missing
 
@@ -62,3 +67,56 @@ def test_without_a_gpu_every_part_is_named_with_what_it_lacks() -> None:
     assert told == [*skipped, "nothing was measured; --rehearse tries every part on the CPU"]
     if find_spec("cupy") is None:
         assert "not installed: cupy; pip install 'celstream[gpu,train]'" in skipped[0]
+
+
+class Timeline:
+    """A GPU that works off, one after the other, what the host asks for, both by a clock of their own."""
+
+    def __init__(self) -> None:
+        self.now = self.free_at = 0.0  # seconds
+
+    def ask(self, host_s: float, device_s: float) -> None:
+        self.now += host_s
+        self.free_at = max(self.free_at, self.now) + device_s
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.free_at)
+
+    def launch(self, kernel: str, blocks: int, threads: Any, shared: int, arguments: tuple[Any, ...]) -> None:
+        assert (kernel, blocks, arguments[0].nbytes) == ("hold", 1, 8)
+        self.ask(1e-5, float(arguments[0]) / 1e9)
+
+    def event(self) -> Any:
+        found = SimpleNamespace(at=0.0, synchronize=self.wait)
+        found.record = lambda: setattr(found, "at", max(self.now, self.free_at))
+        return found
+
+
+def test_what_the_host_takes_to_ask_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Timeline()
+    cuda = SimpleNamespace(
+        Event=line.event, Device=lambda: SimpleNamespace(synchronize=line.wait),
+        get_elapsed_time=lambda start, stop: 1e3 * (stop.at - start.at),
+    )  # fmt: skip
+    place = Place("cpu")
+    place.rehearsal, place.xp = False, SimpleNamespace(cuda=cuda)
+    monkeypatch.setattr("bench.on_gpu.place.open_device", lambda source: line)
+    monkeypatch.setattr("bench.on_gpu.place.time", SimpleNamespace(perf_counter=lambda: line.now))
+    for host_s, device_s in ((8e-4, 3e-5), (1e-5, 2e-3)):
+        assert place.seconds(lambda: line.ask(host_s, device_s)) == pytest.approx(device_s)  # noqa: B023
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 120])
+def test_nvrtc_compiles_what_holds_the_gpu_up(architecture: int) -> None:
+    status, log, _ = compile_source(HOLD, architecture)
+    assert (status, log.strip("\0")) == (0, "")
+
+
+def test_the_record_needs_no_package_that_the_reference_machine_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("psutil", "matplotlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert machine()["memory_gib"] > 0.1
+    draw({"device": "a GPU", "copy_gb_per_s": 4000.0, "matrix_fp16_tflop_per_s": 700.0})
+    assert "skipped the plot: " in capsys.readouterr().err
