@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import av.error
@@ -129,23 +129,32 @@ class _HostFrames:
         pass
 
 
-def _painter(segment: Segment, config: Config, memory: FrameMemory | None) -> _Frames:
+@contextmanager
+def _painting(segment: Segment, config: Config, memory: FrameMemory | None) -> Iterator[_Frames]:
     threads = config.threads or 2
     if memory is None:
-        return _HostFrames(Painter(segment.video, threads))
-    return DevicePainter(segment.video, memory.device, threads)
+        yield _HostFrames(Painter(segment.video, threads))
+        return
+    painter = DevicePainter(segment.video, memory.device, threads)
+    try:
+        yield painter
+    finally:
+        # a batch that is given up may still be painted, and its memory is somebody else's in a moment
+        painter.finish()
 
 
 def _images(
     segment: Segment, config: Config, note: Callable[[str], None], memory: FrameMemory | None
 ) -> Generator[FrameBatch, None, None]:
-    batch = _Batch(segment, config.batch_size, _painter(segment, config, memory), memory)
-    for number, (position, picture) in enumerate(image_frames(segment, note)):
-        size = picture.shape[:2]
-        if batch.full or not batch.fits(size):
-            yield from batch.take()
-        batch.add(picture, size, float(position), position, number, number)  # each image is a shot of its own
-    yield from batch.take()
+    with _painting(segment, config, memory) as painter:
+        batch = _Batch(segment, config.batch_size, painter, memory)
+        for number, (position, picture) in enumerate(image_frames(segment, note)):
+            size = picture.shape[:2]
+            if batch.full or not batch.fits(size):
+                yield from batch.take()
+            # each image is a shot of its own
+            batch.add(picture, size, float(position), position, number, number)
+        yield from batch.take()
 
 
 def _video(
@@ -156,19 +165,18 @@ def _video(
     memory: FrameMemory | None,
 ) -> Generator[FrameBatch, None, None]:
     video = segment.video
-    painter = _painter(segment, config, memory)
     scan = Scan(config.held, config.shot)
     rate = video.frame_rate or 25.0
     if segment.index == 0 and "streams" in video.facts:
         note(video.facts["streams"])
     size = (video.height, video.width)
-    batch = _Batch(segment, config.batch_size, painter, memory)
     number = 0
     if frames is None:
         gpu = memory.device.index if memory is not None and memory.device.xp is not np else None
         plan = plan_decode(video, config, on_device=gpu is not None)
         frames = decoded_frames(segment, config, plan, note, device=gpu)
-    with closing(frames):
+    with _painting(segment, config, memory) as painter, closing(frames):
+        batch = _Batch(segment, config.batch_size, painter, memory)
         for taken, small in _looked_at(frames, painter):
             held, cut = scan.look(small)
             if not (taken.sampled or cut):
@@ -182,7 +190,7 @@ def _video(
             scan.deliver()
             batch.add(taken.frame, size, taken.time, index, number, scan.shot)
             number += 1
-    yield from batch.take()
+        yield from batch.take()
 
 
 def _looked_at(frames: Generator[Taken, None, None], painter: _Frames) -> Iterator[tuple[Taken, Picture]]:

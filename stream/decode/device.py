@@ -7,6 +7,7 @@ keep their frames in it, and everything that is written for a GPU also runs on i
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
@@ -40,11 +41,17 @@ class Queue(Protocol):
 
 
 class Device(Protocol):
-    """Memory for frames, and queues of work on them. ``xp`` is the array module: numpy or cupy."""
+    """Memory for frames, and queues of work on them.
+
+    Attributes:
+        xp: the array module: numpy or cupy.
+        surfaces: FFmpeg's names of the formats whose frames lie in this memory, as NV12 or P010.
+    """
 
     name: str
     index: int
     xp: Any
+    surfaces: tuple[str, ...]
 
     def free_bytes(self) -> int:
         """Memory that is free now."""
@@ -59,7 +66,7 @@ class Device(Protocol):
         """A NumPy array of uint8 that copies to and from the device need not wait for."""
 
     def queue(self) -> Queue:
-        """A new queue."""
+        """The calling thread's queue."""
 
 
 class _Owned:
@@ -101,6 +108,7 @@ class HostDevice:
     name = "host memory"
     index = 0
     xp: Any = np
+    surfaces: tuple[str, ...] = ("nv12", "p010le")
 
     def free_bytes(self) -> int:
         import psutil
@@ -151,9 +159,10 @@ class CudaQueue:
         return self.mark()
 
     def mark(self) -> Callable[[], None]:
-        # a waiting thread sleeps in place of spinning: there are more lanes than cores to spare
-        event = self._cupy.cuda.Event(block=True, disable_timing=True)
-        event.record(self._stream)
+        with self._cupy.cuda.Device(self._index):
+            # a waiting thread sleeps in place of spinning: there are more lanes than cores to spare
+            event = self._cupy.cuda.Event(block=True, disable_timing=True)
+            event.record(self._stream)
         wait: Callable[[], None] = event.synchronize
         return wait
 
@@ -165,8 +174,11 @@ class CudaDevice:
         ConfigError: there is no CuPy, no driver or no such GPU; the message says which, and the step to take.
     """
 
+    surfaces: tuple[str, ...] = ("cuda",)
+
     def __init__(self, index: int = 0) -> None:
         self.index = index
+        self._queues = threading.local()
         try:
             import cupy
         except ImportError as error:
@@ -201,7 +213,11 @@ class CudaDevice:
         return np.frombuffer(memory, np.uint8, int(np.prod(shape))).reshape(shape)
 
     def queue(self) -> Queue:
-        return CudaQueue(self.xp, self.index)
+        # one for each thread and not for each segment: what CuPy's pool keeps of a stream is for that stream
+        queue: CudaQueue | None = getattr(self._queues, "own", None)
+        if queue is None:
+            queue = self._queues.own = CudaQueue(self.xp, self.index)
+        return queue
 
 
 @lru_cache(maxsize=8)

@@ -44,8 +44,6 @@ CENTRED_CHROMA = ("mpeg1video", "vp8", "av1", "libdav1d", "mjpeg")
 #: more decoded frames in memory.
 AHEAD = 3
 
-SURFACES = ("cuda", "nv12", "p010le")
-
 
 @dataclass(frozen=True)
 class Surface:
@@ -136,7 +134,7 @@ class SmallMaker:
 
 
 class DevicePainter:
-    """Makes frames of one segment into RGB in device memory, in a queue of its own.
+    """Makes frames of one segment into RGB in device memory, in the queue of the thread that makes it.
 
     Args:
         video: whose frames they are; sizes are those of :class:`Painter`.
@@ -207,7 +205,7 @@ class DevicePainter:
         """The frame in device memory, None where it is on the host or of no use there."""
         if isinstance(frame, Surface):
             return frame
-        if isinstance(frame, np.ndarray) or frame.format.name not in SURFACES:
+        if isinstance(frame, np.ndarray) or frame.format.name not in self._device.surfaces:
             return None
         with self._queue.use():
             return Surface.of(frame, self._device.xp)
@@ -224,7 +222,7 @@ class DevicePainter:
         self._slot ^= 1
 
     def finish(self) -> None:
-        """Wait until all that was painted is there, for whatever works on it next."""
+        """Wait for all that was begun: pictures are there then, and no memory that goes is written to."""
         self._queue.mark()()
         self._read.clear()
 

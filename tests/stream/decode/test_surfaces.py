@@ -19,12 +19,13 @@ from kernels.device import traffic
 from stream.batches import Segment, Video
 from stream.config import Config
 from stream.decode import decode_segment, plan_decode
-from stream.decode.device import HostDevice, HostQueue
+from stream.decode.device import CudaDevice, HostDevice, HostQueue
 from stream.decode.pictures import Painter
 from stream.decode.pool import FrameMemory, FramePool, memory_for
 from stream.decode.pyav import Taken, sampled_frames
 from stream.decode.scan import BLOCK
-from stream.decode.surfaces import SURFACES, DevicePainter, Surface, area_weights
+from stream.decode.surfaces import DevicePainter, Surface, area_weights
+from stream.errors import SourceError
 from stream.sources import plan_segments
 
 X264 = {"preset": "veryfast", "crf": "20", "g": "24"}
@@ -142,7 +143,6 @@ def test_pictures_made_on_the_host_are_uploaded_two_in_turn(tmp_path: Path) -> N
     for segment in plan_segments(video, 1.0, 0.2):
         got.add(decode_segment(segment, config, memory=memory))
     assert got.differ_from(decode_all(video, config, 1.0)) == 0
-    assert SURFACES.count("yuv444p") == 0
 
 
 def test_a_batch_keeps_its_memory_and_the_next_does_not_allocate(tmp_path: Path) -> None:
@@ -163,6 +163,46 @@ def test_a_batch_keeps_its_memory_and_the_next_does_not_allocate(tmp_path: Path)
     assert memory.pool.leased == 4 * 144 * 192 * 3
     del kept
     assert memory.pool.leased == 0
+
+
+class _Marking(HostDevice):
+    """Counts the marks in its queue, and notes which are waited for and what the pool has out then."""
+
+    def __init__(self) -> None:
+        self.pool = FramePool(self, 1 << 30)
+        self.marks = 0
+        self.waits: list[tuple[int, int]] = []
+
+    def queue(self) -> Any:
+        queue = HostQueue()
+        queue.mark = self._mark  # type: ignore[method-assign]
+        return queue
+
+    def _mark(self) -> Any:
+        self.marks += 1
+        number = self.marks
+        return lambda: self.waits.append((number, self.pool.leased))
+
+
+def test_memory_of_a_batch_that_is_given_up_is_not_painted_any_more(tmp_path: Path) -> None:
+    """The next to lease it has another queue, which would not wait for what this one still writes."""
+    video = open_one(write_film(tmp_path / "a.mp4", 48, options=X264))
+    config = config_of(interval=0.1, batch_size=4)
+    (segment,) = plan_segments(video, 1e6, 0.1)
+
+    def breaking() -> Generator[Taken, None, None]:
+        for number, taken in enumerate(as_surfaces(segment, config)):
+            if number == 14:
+                raise SourceError("the test breaks off")
+            yield taken
+
+    device = _Marking()
+    batches = decode_segment(segment, config, frames=breaking(), memory=FrameMemory(device.pool))
+    with pytest.raises(SourceError):
+        list(map(len, batches))  # and keeps none of them
+    assert device.waits[-1] == (device.marks, 4 * 144 * 192 * 3)  # all that was begun, before it is let go
+    gc.collect()
+    assert device.pool.leased == 0
 
 
 # --- on an emulated GPU: its arrays do not mix with the host's, kernels are the CUDA sources ---------------
@@ -221,15 +261,33 @@ class _EmulatedDevice(HostDevice):
         return _EmulatedQueue()
 
 
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"], ids=["by the kernel", "by upload"])
+@pytest.mark.parametrize(
+    ("pixels", "surfaces"),
+    [
+        ("yuv420p", HostDevice.surfaces),
+        ("yuv444p", HostDevice.surfaces),
+        (
+            "yuv420p",
+            CudaDevice.surfaces,
+        ),  # FFmpeg's raw NV12 lies in the host's memory, and CuPy refuses that
+    ],
+    ids=["by the kernel", "by upload", "nv12 on the host"],
+)
 def test_cuda_source_paints_batches_on_the_device(
-    tmp_path: Path, pixels: str, monkeypatch: pytest.MonkeyPatch, emulated_kernels: emulated_gpu.Builder
+    tmp_path: Path,
+    pixels: str,
+    surfaces: tuple[str, ...],
+    off: float,
+    monkeypatch: pytest.MonkeyPatch,
+    emulated_kernels: emulated_gpu.Builder,
 ) -> None:
     gpu = emulated_gpu.install(monkeypatch, emulated_kernels)
     video = open_one(held_film(tmp_path / "a.mp4", options=X264, pixels=pixels, color_range=1))
     config = config_of(interval=0.09, held=2.0, batch_size=5)
     want = decode_all(video, config)
-    memory = memory_for(_EmulatedDevice(gpu.xp), config)
+    device = _EmulatedDevice(gpu.xp)
+    device.surfaces = surfaces
+    memory = memory_for(device, config)
     (segment,) = plan_segments(video, 1e6, 0.09)
     frames = as_surfaces(segment, config) if pixels == "yuv420p" else None
     got = Decoded()
@@ -240,6 +298,7 @@ def test_cuda_source_paints_batches_on_the_device(
         got.shots += [(0, shot) for shot in batch.shots.tolist()]
         got.held += batch.held.times.tolist()
         del batch
-    assert got.differ_from(want) == 0
+    assert got.differ_from(want) <= off
     assert memory.pool.allocations <= 2
-    assert len(gpu.launches) == (len(want.pictures) if pixels == "yuv420p" else 0)
+    by_kernel = pixels == "yuv420p" and surfaces == HostDevice.surfaces
+    assert len(gpu.launches) == (len(want.pictures) if by_kernel else 0)
