@@ -214,25 +214,34 @@ class _Reader:
         frames, numbers, times = outputs
         if self._device is not None:
             numbers, times = numbers.as_cpu(), times.as_cpu()
+        pictures = (
+            [as_coded(np.asarray(frames[i])[0], self._colorspace, self._reformatter) for i in range(count)]
+            if self._device is None
+            else self._surfaces([frames[i] for i in range(count)], self._device)
+        )
         return [
             (
-                self._picture(frames[i]),
+                picture,
                 int(np.array(numbers[i]).ravel()[0]),
                 float(np.array(times[i]).ravel()[0]),
             )
-            for i in range(count)
+            for i, picture in enumerate(pictures)
         ]
 
-    def _picture(self, tensor: Any) -> Any:
-        if self._device is None:
-            return as_coded(np.asarray(tensor)[0], self._colorspace, self._reformatter)
+    def _surfaces(self, tensors: list[Any], device: int) -> list[Surface]:
+        """Y, Cb, Cr of every pixel, the chroma interpolated, made NV12 again, of which they came."""
         import cupy
 
-        # Y, Cb, Cr of every pixel, the chroma interpolated: made NV12 again, of which it came. Copies, since
-        # DALI writes over its own
-        picture = cupy.from_dlpack(tensor)[0]
-        luma, chroma = (cupy.ascontiguousarray(part) for part in (picture[..., 0], picture[::2, ::2, 1:]))
-        return Surface(luma, chroma, self._matrix, self._full_range)
+        surfaces = []
+        with cupy.cuda.Device(device):
+            for tensor in tensors:
+                picture = cupy.from_dlpack(tensor)[0]
+                parts = (picture[..., 0], picture[::2, ::2, 1:])
+                luma, chroma = (cupy.ascontiguousarray(part) for part in parts)
+                surfaces.append(Surface(luma, chroma, self._matrix, self._full_range))
+            # the copies are to be there before DALI has its memory back: it knows nothing of this stream
+            cupy.cuda.get_current_stream().synchronize()
+        return surfaces
 
     def close(self) -> None:
         """Let the pipeline go."""
