@@ -10,6 +10,9 @@ from needs import missing
 
 from kernels.device import Source
 
+# what CuPy adds to a source's own options: numbers below 1e-38 are 0 on a GPU
+_OF_CUPY = ("-ftz=true", "--device-as-default-execution-space")
+
 
 def library() -> ctypes.CDLL:
     """The compiler; where it is not installed the test is skipped, in CI it fails."""
@@ -30,7 +33,8 @@ def compile_source(source: Source, architecture: int, text: str | None = None) -
     nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
     code = (source.text() if text is None else text).encode()
     assert not nvrtc.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels.cu", 0, None, None)
-    options = [*(option.encode() for option in source.options), f"-arch=sm_{architecture}".encode()]
+    given = (*source.options, *_OF_CUPY, f"-arch=sm_{architecture}")
+    options = [option.encode() for option in given]
     status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.runtime.base import Array, DeviceError, EngineError, Fallback, TensorSpec
 from engines.runtime.cache import Say
-from engines.runtime.cuda_arrays import Turns, import_cupy
+from engines.runtime.cuda_arrays import CAPTURING, Turns, import_cupy
 from engines.runtime.devices import cuda_missing
 from engines.runtime.devices import gpu as this_gpu
 from engines.runtime.precision import Precision
@@ -158,6 +158,8 @@ class TensorRTEngine:
         with self._lock:
             if self._jit is not None:
                 self._jit.save()
+            with CAPTURING:
+                self._cupy.cuda.Device().synchronize()  # what was enqueued still uses the memory
             self._runners.clear()
             self._engine = self._runtime = self._jit = None
 

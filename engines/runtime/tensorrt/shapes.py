@@ -67,10 +67,13 @@ class ShapeRunner:
         context = self._context(largest)
         sizes = {self._input.name: largest}
         sizes |= {spec.name: self._result_shape(context, spec.name) for spec in self._outputs}
-        for name, shape in sizes.items():
-            self._buffers[name] = cupy.empty(max(1, int(np.prod(shape))), self._dtypes[name])
         size = int(self._engine.get_device_memory_size_for_profile_v2(self._number))
-        self._memory = cupy.empty(max(1, size), np.uint8)
+        with (
+            self._stream
+        ):  # CuPy's pool gives what another stream let go to that stream alone, which may use it
+            for name, shape in sizes.items():
+                self._buffers[name] = cupy.empty(max(1, int(np.prod(shape))), self._dtypes[name])
+            self._memory = cupy.empty(max(1, size), np.uint8)
 
     def _context(self, shape: tuple[int, ...]) -> Any:
         context = self._new_context()
