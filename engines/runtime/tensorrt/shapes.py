@@ -68,9 +68,8 @@ class ShapeRunner:
         sizes = {self._input.name: largest}
         sizes |= {spec.name: self._result_shape(context, spec.name) for spec in self._outputs}
         size = int(self._engine.get_device_memory_size_for_profile_v2(self._number))
-        with (
-            self._stream
-        ):  # CuPy's pool gives what another stream let go to that stream alone, which may use it
+        # what the caller's stream let go, CuPy's pool would give to it alone: it may still be in use there
+        with self._stream:
             for name, shape in sizes.items():
                 self._buffers[name] = cupy.empty(max(1, int(np.prod(shape))), self._dtypes[name])
             self._memory = cupy.empty(max(1, size), np.uint8)
