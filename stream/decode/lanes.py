@@ -243,9 +243,12 @@ class SegmentDecoder:
         return self._lanes.decode(segment, note)
 
     def close(self) -> None:
-        """End what is begun."""
+        """End what is begun, and give its memory back: clustering comes next, on the same GPU."""
         if self._lanes is not None:
             self._lanes.close()
+            self._lanes.memory.pool.trim()
+        if self._memory is not None:
+            self._memory.pool.trim()
 
 
 def _gpu_name(memory: FrameMemory) -> str:

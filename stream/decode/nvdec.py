@@ -22,6 +22,7 @@ from typing import Any
 import av.error
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
+from engines.runtime.devices import cuda_missing
 from stream.batches import Segment, Video
 from stream.config import Config
 from stream.decode.packets import Note, reason
@@ -143,6 +144,11 @@ def driver_missing() -> str | None:
     try:
         ctypes.CDLL("libnvcuvid.so.1")
     except OSError:
+        if cuda_missing() is None:  # a container has the parts of the driver that it was started with
+            return (
+                "the driver is there without its video part (libnvcuvid.so.1);"
+                " start the container with NVIDIA_DRIVER_CAPABILITIES=all, or install the whole driver"
+            )
         return f"there is no NVIDIA video driver (libnvcuvid.so.1); {INSTALL}"
     return None
 

@@ -104,6 +104,13 @@ class FramePool:
             if self._wanted == number:
                 self._wanted = -1
 
+    def trim(self) -> None:
+        """Let go of what is free: for what comes after decoding, which may need the whole device."""
+        with self._changed:
+            self._collect()
+            self.allocated -= sum(buffer.size for buffer in self._free)
+            self._free.clear()
+
     def lease(self, shape: tuple[int, ...], turn: Turn) -> Array:
         """uint8 of ``shape``, not initialized; waits for room.
 

@@ -206,7 +206,11 @@ def test_the_pipeline_takes_its_segments_from_lanes(videos: list[Video]) -> None
     assert decoder.count == 3
     pipeline = Pipeline(lambda segment: decoder.decode(segment, lambda _: None), [Numbers()])
     results = list(pipeline.run(decoder.ahead(segments_of(videos))))
+    assert decoder._lanes is not None
+    pool = decoder._lanes.memory.pool
+    assert pool.allocated > 0
     decoder.close()
+    assert pool.allocated == pool.leased == 0  # what comes after decoding has the memory
     assert [r.segment for r in results] == [r.segment for r in results if r.error is None]
     seen = [number for r in results for batch in r.batches for number in batch]
     assert seen == 2 * list(range(0, 120, 6))

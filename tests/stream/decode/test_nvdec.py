@@ -219,6 +219,15 @@ def test_dali_stands_in_where_pyav_cannot_reach_the_decoders(
     assert plan_decode(video, config_of(), on_device=True).decoder == "cpu"
 
 
+def test_a_driver_without_its_video_part_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container has it that was started for computing alone."""
+    if nvdec.driver_missing() is None:
+        pytest.skip("this machine has the video driver")
+    assert "install NVIDIA's driver" in str(nvdec.driver_missing())
+    monkeypatch.setattr(nvdec, "cuda_missing", lambda: None)
+    assert "NVIDIA_DRIVER_CAPABILITIES=all" in str(nvdec.driver_missing())
+
+
 def test_nvdec_forced_without_a_gpu_says_what_is_missing(tmp_path: Path) -> None:
     lacks = nvdec.missing()
     if lacks is None:
