@@ -16,7 +16,7 @@ from needs import needs
 from kernels.device import traffic
 from stream.batches import FrameBatch, Video
 from stream.config import Config
-from stream.decode import plan_decode
+from stream.decode import plan_decode, pyav
 from stream.decode.device import CudaDevice
 from stream.decode.lanes import Lanes, SegmentDecoder
 from stream.decode.nvdec import driver_caps, engine_count, missing
@@ -93,6 +93,18 @@ def test_nvdec_gives_the_frames_that_the_cpu_gives(
     got, want = on_gpu(video, config, 1.5), decode_all(video, config, 1.5)
     assert got.notes == []
     assert [number_of(p) for p in got.pictures] == [number_of(p) for p in want.pictures]
+    assert got.differ_from(want) < SAME
+
+
+@pytest.mark.parametrize("name", ["h264", "h264, open groups", "hevc"])
+def test_nvdec_goes_on_after_a_jump(
+    nvdec: CudaDevice, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long interval in a large file: the decoder is emptied, and begins again at another keyframe."""
+    monkeypatch.setattr(pyav, "JUMP_BYTES", 1)
+    video = open_one(FILMS[name](tmp_path))
+    got, want = on_gpu(video, config_of(interval=2.4)), decode_all(video, config_of(interval=2.4))
+    assert got.notes == []
     assert got.differ_from(want) < SAME
 
 
@@ -211,6 +223,16 @@ def test_uploads_and_downloads_are_in_order(device: CudaDevice) -> None:
         read()
         assert np.all(back == value)
     queue.mark()()
+
+
+def test_a_thread_has_one_queue_of_its_own(device: CudaDevice) -> None:
+    """CuPy's pool keeps memory for each stream: one for each segment would keep more and more."""
+    others: list[object] = []
+    thread = threading.Thread(target=lambda: others.append(device.queue()))
+    thread.start()
+    thread.join()
+    assert device.queue() is device.queue()
+    assert others[0] is not device.queue()
 
 
 def test_batches_check_themselves_on_the_device(device: CudaDevice, tmp_path: Path) -> None:
