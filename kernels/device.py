@@ -6,9 +6,11 @@ namespace behind :func:`namespace`, and run everything above them on the host.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,6 +158,36 @@ def namespace() -> Any:
             f"device 'cuda': CuPy is missing ({error}). Install it with: pip install 'celstream[gpu]'"
         ) from error
     return cupy
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(name: str, number: int) -> Any:
+    return namespace().cuda.Stream(non_blocking=True)
+
+
+@contextlib.contextmanager
+def own_stream(name: str, array: Array) -> Iterator[None]:
+    """Inside, work on a GPU goes to the CUDA stream of this name, behind what was asked for before.
+
+    Where nothing was chosen, CuPy's current stream is the legacy default one: everybody's, FFmpeg's decoder's
+    among them, so that every decoded frame would wait behind the networks. Streams are kept and not made
+    anew, because CuPy's pool gives memory that was let go to the same stream alone.
+
+    Does nothing for an ``array`` that is on the host, nor where a stream was chosen already.
+    """
+    if not on_device(array):
+        yield
+        return
+    cuda = namespace().cuda
+    before = cuda.get_current_stream()
+    if before.ptr != cuda.Stream.null.ptr:
+        yield
+        return
+    own = _stream(name, cuda.runtime.getDevice())
+    own.wait_event(before.record())
+    with own:
+        yield
+    before.wait_event(own.record())
 
 
 # --- where an array lies, and moving it -----------------------------------------------------------------

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from kernels.device import on_device, to_device, to_host
+from kernels.device import on_device, own_stream, to_device, to_host
 from kernels.image import (
     clip_box,
     crop_square,
@@ -57,7 +57,8 @@ class Cropper:
         cut = self._cut_on_gpu if on_device(frames.images) else self._cut
         sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
         large = np.flatnonzero(sides.min(axis=1, initial=np.inf) >= self.config.min_size)
-        kept, images, sharp, jpegs = cut(detections, large.tolist())
+        with own_stream(self.name, frames.images):
+            kept, images, sharp, jpegs = cut(detections, large.tolist())
         frame = detections.frame[kept]
         return CropBatch(
             segment=frames.segment,

@@ -10,7 +10,7 @@ import numpy as np
 from engines.runtime import Fallback
 from kernels.boxes import nms, unletterbox
 from kernels.boxes_cuda import find
-from kernels.device import on_device, to_host
+from kernels.device import on_device, own_stream, to_host
 from kernels.image import Letterbox, fit_letterbox, letterbox
 from stream.batches import Array, Detections, FrameBatch
 from stream.config import DetectorConfig
@@ -183,8 +183,9 @@ class Detector:
             height, width = self.canvas(frame_height, frame_width)
             place = fit_letterbox(frame_height, frame_width, height, width, centred=self._head.centred)
             per_call = self._per_call(height, width)
-            for start in range(0, len(batch), per_call):
-                found += self._detect(batch.images[start : start + per_call], place)
+            with own_stream(self.name, batch.images):
+                for start in range(0, len(batch), per_call):
+                    found += self._detect(batch.images[start : start + per_call], place)
         counts = [len(f.scores) for f in found]
         classes = np.concatenate([f.classes for f in found] or [np.empty(0, np.int32)])
         return Detections(

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from engines.runtime import Fallback
-from kernels.device import namespace_of, on_device, to_host
+from kernels.device import namespace_of, on_device, own_stream, to_host
 from kernels.image import normalize, resize, resize_boxes
 from stream.batches import Array, CropBatch
 from stream.config import EmbedderConfig
@@ -125,6 +125,10 @@ class Embedder:
         side = squares.shape[1]
         if len(squares) and side != self.input_size:
             raise ValueError(f"Embedder: expected crops of side {self.input_size}, got {side}")
+        with own_stream(self.name, squares):
+            return self._vectors(squares)
+
+    def _vectors(self, squares: Array) -> Array:
         parts: list[Array] = []
         embeddings: Array | None = None
         step = self._network.batch or self.config.batch_size

@@ -10,7 +10,9 @@ import ctypes
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,7 @@ class EmulatedDevice:
         self.shared_per_block = self.shared_per_processor = shared
         self.backwards = backwards
         self.launches: list[str] = []
+        self.streams: list[Any] = []  # that these were put on
         self.looks = 0
         self.free = 1 << 30
 
@@ -68,6 +71,8 @@ class EmulatedDevice:
         assert shared <= self.shared_per_block
         assert self.xp is np or not any(type(value) is np.ndarray for value in arguments), "host memory"
         self.launches.append(kernel)
+        if isinstance(self.xp, Namespace):
+            self.streams.append(self.xp.cuda.get_current_stream())
         values = [
             np.uint64(value.ctypes.data) if isinstance(value, np.ndarray) else value for value in arguments
         ]
@@ -139,8 +144,48 @@ def _lifted(value: Any) -> Any:
     return tuple(_lifted(v) for v in value) if isinstance(value, tuple) else value
 
 
+class Stream:
+    """A CUDA stream: everything on it is done at once. Entered, it is the thread's current one."""
+
+    null: Stream
+    _current = threading.local()
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.ptr = id(self) if non_blocking else 0
+
+    def __enter__(self) -> Stream:
+        self._stack().append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack().pop()
+
+    @classmethod
+    def _stack(cls) -> list[Stream]:
+        if not hasattr(cls._current, "stack"):
+            cls._current.stack = [cls.null]
+        stack: list[Stream] = cls._current.stack
+        return stack
+
+    def record(self) -> Stream:
+        """An event, which is the stream it was recorded on."""
+        return self
+
+    def wait_event(self, event: Stream) -> None:
+        assert event is not self
+
+
+Stream.null = Stream()
+
+
 class Namespace:
     """Stands for the module ``cupy``: NumPy's functions over :class:`DeviceArray`."""
+
+    cuda = SimpleNamespace(
+        Stream=Stream,
+        get_current_stream=lambda: Stream._stack()[-1],
+        runtime=SimpleNamespace(getDevice=lambda: 0),
+    )
 
     def __init__(self, inner: Any = np) -> None:
         self._inner = inner

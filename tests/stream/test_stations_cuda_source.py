@@ -295,6 +295,34 @@ def test_the_whole_way_with_the_default_networks(there: Any) -> None:
     assert moved["embeddings"] == found.embeddings.nbytes
 
 
+def test_stations_have_streams_of_their_own(nets: Any, embedder_net: str, there: Any) -> None:
+    """On the legacy default stream, where FFmpeg's decoder works, all would wait for all."""
+    if not there.emulated:
+        pytest.skip("a real GPU does not say on which stream a kernel ran")
+    batch = frames(there.xp.asarray(pictures()))
+    stations = (
+        Detector(DetectorConfig(model=nets("v8"))), Cropper(CropConfig(), 16),
+        Embedder(EmbedderConfig(model=embedder_net)),
+    )  # fmt: skip
+
+    def pass_through() -> list[set[Any]]:
+        used, given = [], batch
+        for station in stations:
+            for device in there.devices:
+                device.streams.clear()
+            given = station(given)
+            used.append({stream for device in there.devices for stream in device.streams})
+        return used
+
+    used = pass_through()
+    assert [len(streams) for streams in used] == [1, 1, 1]
+    assert len(set.union(*used)) == 3
+    assert there.xp.cuda.Stream.null not in set.union(*used)
+    assert pass_through() == used  # kept
+    with there.xp.cuda.Stream(non_blocking=True) as chosen:
+        assert pass_through() == [{chosen}] * 3
+
+
 def test_nothing_found_and_no_frames(nets: Any, embedder_net: str, there: Any) -> None:
     detector, embedder = (
         Detector(DetectorConfig(model=nets("v8"))),
