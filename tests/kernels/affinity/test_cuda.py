@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -340,15 +336,6 @@ def test_without_a_gpu_the_error_says_what_to_do() -> None:
         pytest.skip("CuPy is installed")
     with pytest.raises(RuntimeError, match=r"pip install 'celstream\[gpu\]'"):
         affinity_propagation(np.zeros((3, 3)), -1.0, device="cuda")
-
-
-def test_the_benchmark_names_what_it_skips_without_a_gpu() -> None:
-    if importlib.util.find_spec("cupy") is not None:
-        pytest.skip("CuPy is installed")
-    script = Path(__file__).parents[3] / "bench" / "gpu.py"
-    done = subprocess.run([sys.executable, str(script), "--quick", "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "CuPy is missing" in json.loads(done.stdout)["skipped"][0]
 
 
 def test_an_array_on_a_gpu_is_not_taken_to_the_host_unasked() -> None:
