@@ -65,6 +65,7 @@ class TorchEngine:
         self._captured: OrderedDict[tuple[int, ...], _Captured] = OrderedDict()
         self._seen: set[tuple[int, ...]] = set()
         self._capturable = True
+        self._side: torch.cuda.Stream | None = None
         self._lock = threading.Lock()
         where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         self.description = f"torch {torch.__version__}, {where}"
@@ -134,7 +135,8 @@ class TorchEngine:
                 self._captured.popitem(last=False)
             given = _laid_out(torch.zeros(shape, dtype=self._dtype, device=device))
             try:
-                self._captured[shape] = _Captured(self._graph, given)
+                self._side = self._side or torch.cuda.Stream()
+                self._captured[shape] = _Captured(self._graph, given, self._side)
             except RuntimeError as error:
                 self._capturable = False
                 self.fallbacks += (Fallback("torch in CUDA graphs", "torch call by call", one_line(error)),)
@@ -152,11 +154,12 @@ class _Captured:
 
     Args:
         given: the input's buffer. Its numbers count for nothing.
+        side: a stream that only this engine captures on. Libraries keep their scratch memory by stream, and
+            graphs of two engines run at once.
     """
 
-    def __init__(self, net: TorchGraph, given: Tensor) -> None:
+    def __init__(self, net: TorchGraph, given: Tensor, side: torch.cuda.Stream) -> None:
         self._given = given
-        side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             net(given)  # libraries choose their kernels before the capture
