@@ -173,6 +173,31 @@ def test_batch_normalizations_are_worked_out() -> None:
     assert len(folded(calls, weights, ["z"])) == 3
 
 
+def test_weights_that_go_by_two_names_are_weights(tmp_path: Path) -> None:
+    """Exporters write equal ones once; a batch normalization of them is worked out all the same."""
+    one, two = np.ones(3, np.float32), np.full(3, 2.0, np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Identity", ["s"], ["v"]),
+            helper.make_node("BatchNormalization", ["images", "s", "b", "m", "v"], ["out"], epsilon=0.0),
+            helper.make_node("Identity", ["b"], ["constant"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, (1, 3, 2, 2))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("out", "constant")],
+        [numpy_helper.from_array(value, name) for name, value in (("s", one), ("b", two), ("m", two))],
+    )
+    path = tmp_path / "twice.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    net = TorchGraph(path, "cpu")
+    assert [call.op for call in net._calls] == [SCALE_SHIFT]
+    images = torch.rand(1, 3, 2, 2)
+    for _ in range(2):
+        found = net(images)
+        torch.testing.assert_close(found["out"], images)
+        assert found["constant"].tolist() == two.tolist()
+
+
 def test_errors_name_the_file_and_the_operator(tmp_path: Path) -> None:
     path = make(tmp_path / "det.onnx", "Det", (2, 3, 6, 6))
     assert "Det" not in OPS

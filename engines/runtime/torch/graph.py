@@ -44,6 +44,9 @@ class TorchGraph:
             if node.op_type == "Constant":
                 weights[node.output[0]] = _constant(onnx, node)
                 continue
+            if node.op_type == "Identity" and node.input[0] in weights:  # how exporters name equal weights
+                weights[node.output[0]] = weights[node.input[0]]
+                continue
             if node.op_type not in OPS or node.domain not in ("", "ai.onnx"):
                 raise EngineError(f"{path}: torch: node {node.name!r}: {node.op_type} is not supported")
             calls.append(_call(onnx, node))
