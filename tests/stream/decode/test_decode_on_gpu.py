@@ -19,7 +19,7 @@ from stream.config import Config
 from stream.decode import plan_decode, pyav
 from stream.decode.device import CudaDevice
 from stream.decode.lanes import Lanes, SegmentDecoder
-from stream.decode.nvdec import driver_caps, engine_count, missing
+from stream.decode.nvdec import driver_caps, driver_missing, engine_count, missing
 from stream.decode.pool import FrameMemory, FramePool
 from stream.errors import ConfigError
 from stream.sources import plan_segments
@@ -37,16 +37,19 @@ SAME = 0.6
 @pytest.fixture(scope="module")
 def device() -> CudaDevice:
     try:
-        return CudaDevice()
+        found = CudaDevice()
     except ConfigError as error:
         pytest.skip(str(error))
+    found.free_bytes()
+    return found
 
 
 @pytest.fixture(scope="module")
 def nvdec(device: CudaDevice) -> CudaDevice:
-    lacks = missing()
+    lacks = driver_missing()
     if lacks:
         pytest.skip(lacks)
+    assert missing() is None  # CuPy has opened the device before, as in a run, and FFmpeg must share it
     return device
 
 
