@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,42 @@ def test_errors(embedder: Engine, cupy: Any) -> None:
         EngineError, match=r"celstream-embedder\.onnx: running it on images \(1, 3, 9, 9\) failed"
     ):
         embedder.run(images=cupy.zeros((1, 3, 9, 9), np.float32))
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "onnx", "torch"])
+def test_two_engines_set_up_at_once_while_memory_is_taken(
+    tmp_path: Path, crops: np.ndarray, expected: np.ndarray, cupy: Any, name: str
+) -> None:
+    """As in a run: each station has its thread and stream, meets new sizes, and decoders take memory."""
+    engines = [opened(EMBEDDER, name, tmp_path) for _ in range(2)]
+    over = threading.Event()
+
+    def take() -> None:
+        while not over.is_set():
+            memory = cupy.cuda.Memory(1 << 20)
+            cupy.cuda.alloc_pinned_memory(1 << 16)
+            cupy.cuda.Stream.null.synchronize()
+            del memory
+
+    def run(engine: Engine) -> bool:
+        with cupy.cuda.Stream(non_blocking=True):
+            for count in (1, 5, 3, 12, 7, 24, 11, 20, 2, 16) * 2:
+                out = engine.run(images=cupy.asarray(crops[:count]))["embedding"].get()
+                if not close(out, expected[:count]):
+                    return False
+        return True
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(run, engines)) == [True, True]
+    finally:
+        over.set()
+        taker.join()
+    assert not any("call by call" in f.used for engine in engines for f in engine.fallbacks)
+    for engine in engines:
+        engine.close()
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "onnx", "torch"])

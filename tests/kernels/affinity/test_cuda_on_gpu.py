@@ -87,6 +87,15 @@ def test_a_row_longer_than_shared_memory(cupy: Any) -> None:
     assert found.exemplars.tolist() == expected.exemplars.tolist()
 
 
+@pytest.mark.parametrize("n", [11_700, 11_900, 12_000, 12_100, 12_300])
+def test_rows_of_about_48_kb(n: int, cupy: Any) -> None:
+    """A block may have so much shared memory unasked, what the kernel declares itself among it."""
+    x = cupy.random.default_rng(0).standard_normal((n, 8), dtype=cupy.float32)
+    square = (x**2).sum(axis=1)
+    with Solver(2 * x @ x.T - square[:, None] - square[None, :]) as solver:
+        assert solver.solve(-30.0, max_iter=3).n_iter == 3
+
+
 def test_cupy_in_cupy_out_on_the_stream_in_use(cupy: Any) -> None:
     s = SETS["blobs"]()
     expected = affinity_propagation(s, -50.0)
