@@ -158,6 +158,8 @@ def missing() -> str | None:
     lacks = driver_missing()
     if lacks:
         return lacks
+    if int(av.__version__.partition(".")[0]) < 18:  # frames leave the device, or FFmpeg closes the context
+        return f"PyAV {av.__version__} is too old; pip install -U 'av>=18'"
     if "cuda" not in hwdevices_available():
         return "this PyAV is built without CUDA; pip install --force-reinstall av"
     try:
@@ -165,8 +167,6 @@ def missing() -> str | None:
             hardware().create(av.codec.Codec("h264", "r"))
     except ImportError as error:
         return f"CuPy is not installed ({error}); pip install 'celstream[gpu]'"
-    except TypeError:  # it knows no frames that stay on the device
-        return f"PyAV {av.__version__} is too old; pip install -U 'av>=18'"
     except (av.error.FFmpegError, OSError, RuntimeError) as error:
         return f"FFmpeg cannot open a CUDA device ({reason(error)}); {INSTALL}"
     return None

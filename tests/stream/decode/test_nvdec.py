@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Generator
 from fractions import Fraction
 from pathlib import Path
@@ -226,6 +227,14 @@ def test_a_driver_without_its_video_part_is_told_from_none(monkeypatch: pytest.M
     assert "install NVIDIA's driver" in str(nvdec.driver_missing())
     monkeypatch.setattr(nvdec, "cuda_missing", lambda: None)
     assert "NVIDIA_DRIVER_CAPABILITIES=all" in str(nvdec.driver_missing())
+
+
+def test_packages_that_nvdec_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvdec, "driver_missing", lambda: None)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert str(nvdec.missing()).startswith("CuPy is not installed (")
+    monkeypatch.setattr(av, "__version__", "17.1.0")
+    assert nvdec.missing() == "PyAV 17.1.0 is too old; pip install -U 'av>=18'"
 
 
 def test_nvdec_forced_without_a_gpu_says_what_is_missing(tmp_path: Path) -> None:
