@@ -165,8 +165,9 @@ class _Captured:
             net(given)  # libraries choose their kernels before the capture
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # other threads go on meanwhile, and take memory, which the usual mode forbids to all of them
-        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+        # other threads go on meanwhile, and take memory, which the usual mode forbids to all of them; nor is
+        # this one to fail where Python collects an array just then
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="relaxed"):
             self._results = net(given)
         self._done = torch.cuda.Event()
 

@@ -87,7 +87,7 @@ def test_a_row_longer_than_shared_memory(cupy: Any) -> None:
     assert found.exemplars.tolist() == expected.exemplars.tolist()
 
 
-@pytest.mark.parametrize("n", [11_700, 11_900, 12_000, 12_100, 12_300])
+@pytest.mark.parametrize("n", [11_350, 11_420, 11_450, 11_480, 11_600])
 def test_rows_of_about_48_kb(n: int, cupy: Any) -> None:
     """A block may have so much shared memory unasked, what the kernel declares itself among it."""
     x = cupy.random.default_rng(0).standard_normal((n, 8), dtype=cupy.float32)
