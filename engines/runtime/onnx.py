@@ -42,7 +42,7 @@ def _spec(node: Any) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), shape)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
@@ -69,7 +69,13 @@ class OnnxEngine:
         missing = None if device == "cpu" else self._no_cuda(ort)
         wanted = missing is None and device != "cpu"
         self._device_io = _device_io(ort) if wanted else None
-        self._session = self._open(ort, wanted, threads)
+        try:
+            self._session = self._open(ort, wanted, threads)
+        except EngineError as error:
+            if not wanted:
+                raise
+            self._session = self._open(ort, False, threads)  # fails, too, where it is the file
+            missing = f"ONNX Runtime could not start CUDA ({_one_line(error.__cause__ or error)})"
         cuda = "CUDAExecutionProvider" in self._session.get_providers()
         if device != "cpu" and missing is None and not cuda:
             # the GPU build lists CUDA without being able to start it: only the session knows
@@ -109,10 +115,13 @@ class OnnxEngine:
         # Waiting threads sleep: several stations share the cores, and one that spins takes the others' time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         cuda: list[Any] = ["CUDAExecutionProvider"] if on_cuda else []
-        if self._device_io is not None:
+        if on_cuda and self._device_io is not None:
             cuda = [self._device_io.provider]
         try:
-            return ort.InferenceSession(str(self._file), options, providers=[*cuda, "CPUExecutionProvider"])
+            # it would tell an error of CUDA's on stdout, and go on elsewhere and without what was asked for
+            return ort.InferenceSession(
+                str(self._file), options, providers=[*cuda, "CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise EngineError(
                 f"{self.path}: expected an ONNX file that ONNX Runtime {ort.__version__} can load,"

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from tiny_nets import Mean, export
 
 from engines.runtime import DeviceError, Engine, EngineError, TensorSpec, open_engine
 from engines.runtime.devices import cpu_cores, cuda_missing
+from engines.runtime.onnx import OnnxEngine
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,33 @@ def test_without_a_gpu_auto_falls_back_and_cuda_is_an_error(mean_net: Path) -> N
     assert "NVIDIA driver" in fallback.reason
     with pytest.raises(DeviceError, match=r"device 'cuda': .*NVIDIA driver.*or use 'auto'"):
         open_engine(mean_net, device="cuda")
+
+
+def test_cuda_that_does_not_start_is_told_once(
+    mean_net: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where the GPU build is installed and CUDA's libraries are not those it needs."""
+    real = onnxruntime.InferenceSession
+
+    def session(path: str, options: Any, *, providers: list[Any], enable_fallback: int) -> Any:
+        assert enable_fallback == 0  # else ONNX Runtime prints, and goes on with less than what was asked for
+        if "CUDAExecutionProvider" in providers:
+            raise RuntimeError("CUDA failure 35: the driver is too old")
+        return real(path, options, providers=providers, enable_fallback=enable_fallback)
+
+    monkeypatch.setattr("engines.runtime.onnx.cuda_missing", lambda: None)
+    monkeypatch.setattr("engines.runtime.onnx._device_io", lambda ort: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    engine = OnnxEngine(mean_net)
+    assert engine.device == "cpu"
+    assert [f.reason for f in engine.fallbacks] == [
+        "ONNX Runtime could not start CUDA (CUDA failure 35: the driver is too old)"
+    ]
+    assert engine.run(images=np.zeros((1, 3, 8, 10)))["output0"].shape == (1, 6)
+    with pytest.raises(DeviceError, match=r"device 'cuda': ONNX Runtime could not start CUDA .*too old"):
+        OnnxEngine(mean_net, device="cuda")
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.skipif(cuda_missing() is None, reason="this machine has a GPU")
