@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import emulated_cupy
 import emulated_gpu
 import numpy as np
 import pytest
@@ -208,59 +209,6 @@ def test_memory_of_a_batch_that_is_given_up_is_not_painted_any_more(tmp_path: Pa
 # --- on an emulated GPU: its arrays do not mix with the host's, kernels are the CUDA sources ---------------
 
 
-class _Capsule:
-    """What CuPy takes and NumPy does not: a DLPack capsule without the object that made it."""
-
-    def __init__(self, capsule: Any) -> None:
-        self._capsule = capsule
-
-    def __dlpack__(self, **_: Any) -> Any:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0
-
-
-class _Taking:
-    """CuPy's namespace as :mod:`emulated_gpu` has it, and ``from_dlpack``."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def from_dlpack(self, capsule: Any) -> Any:
-        return np.from_dlpack(_Capsule(capsule)).view(emulated_gpu.DeviceArray)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-class _EmulatedQueue(HostQueue):
-    def upload(self, host: Any, out: Any) -> Any:
-        assert type(host) is np.ndarray
-        assert type(out) is emulated_gpu.DeviceArray
-        return super().upload(host, out.view(np.ndarray))
-
-    def download(self, array: Any, host: Any) -> Any:
-        assert type(array) is emulated_gpu.DeviceArray
-        return super().download(array.view(np.ndarray), host)
-
-
-class _EmulatedDevice(HostDevice):
-    name = "an emulated GPU"
-
-    def __init__(self, xp: Any) -> None:
-        self.xp = _Taking(xp)
-
-    def buffer(self, size: int) -> Any:
-        return np.full(size, 99, np.uint8).view(emulated_gpu.DeviceArray)
-
-    def view(self, buffer: Any, shape: tuple[int, ...], owner: object) -> Any:
-        return super().view(buffer.view(np.ndarray), shape, owner).view(emulated_gpu.DeviceArray)
-
-    def queue(self) -> Any:
-        return _EmulatedQueue()
-
-
 @pytest.mark.parametrize(
     ("pixels", "surfaces", "off"),
     [
@@ -280,10 +228,11 @@ def test_cuda_source_paints_batches_on_the_device(
     emulated_kernels: emulated_gpu.Builder,
 ) -> None:
     gpu = emulated_gpu.install(monkeypatch, emulated_kernels)
+    emulated_cupy.install(monkeypatch)
     video = open_one(held_film(tmp_path / "a.mp4", options=X264, pixels=pixels, color_range=1))
     config = config_of(interval=0.09, held=2.0, batch_size=5)
     want = decode_all(video, config)
-    device = _EmulatedDevice(gpu.xp)
+    device = CudaDevice()
     device.surfaces = surfaces
     memory = memory_for(device, config)
     (segment,) = plan_segments(video, 1e6, 0.09)
