@@ -6,6 +6,8 @@ import io
 import re
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -205,6 +207,21 @@ def test_running_without_a_driver_names_the_step(tmp_path: Path) -> None:
         DeviceError, match=r"TensorRT: .*NVIDIA driver.*install the driver, or use engine onnx"
     ):
         TensorRTEngine(EMBEDDER, cache=tmp_path)
+
+
+def test_a_driver_that_is_too_old_is_told(tmp_path: Path) -> None:
+    """TensorRT logs why it gives nothing, and pybind11 makes a TypeError of the nothing."""
+    real = choose_flavour(None)
+
+    def builder(logger: Any) -> None:
+        logger.log(real.module.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    module = SimpleNamespace(ILogger=real.module.ILogger, Builder=builder, __version__="11")
+    with pytest.raises(
+        EngineError, match=r"^TensorRT 11 does not start \(CUDA initialization .* 35\); update"
+    ):
+        get_plan(EMBEDDER, "fp32", cache=tmp_path, flavour=flavour.Flavour(module, False))
 
 
 def test_which_tensorrt_serves_a_gpu() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,21 @@ class Messages:
         return "; ".join(dict.fromkeys(self._errors[-_TOLD:]))[:600]
 
 
+def started(make: Callable[[Any], Any], flavour: Flavour, messages: Messages) -> Any:
+    """A builder or runtime of TensorRT's.
+
+    Raises:
+        EngineError: it does not start, as with a driver older than it needs; only its log says so.
+    """
+    try:
+        return make(messages.logger)
+    except (TypeError, RuntimeError) as error:
+        raise EngineError(
+            f"{flavour} does not start ({messages.last() or error}); update NVIDIA's driver, or use engine"
+            " onnx or torch"
+        ) from error
+
+
 def build_plan(
     flavour: Flavour,
     network: Path,
@@ -67,7 +82,7 @@ def build_plan(
     """
     trt = flavour.module
     messages = Messages(trt)
-    builder = trt.Builder(messages.logger)
+    builder = started(trt.Builder, flavour, messages)
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     definition = builder.create_network(flags)
     parser = trt.OnnxParser(definition, messages.logger)

@@ -16,7 +16,7 @@ from engines.runtime.devices import cuda_missing
 from engines.runtime.devices import gpu as this_gpu
 from engines.runtime.precision import Precision
 from engines.runtime.progress import OnProgress
-from engines.runtime.tensorrt.build import Messages
+from engines.runtime.tensorrt.build import Messages, started
 from engines.runtime.tensorrt.flavour import Flavour
 from engines.runtime.tensorrt.plans import Plan, PlanError, get_plan, load_plan
 from engines.runtime.tensorrt.profiles import Profile
@@ -94,7 +94,7 @@ class TensorRTEngine:
         trt = plan.flavour.module
         self._plan = plan
         self._messages = Messages(trt)
-        self._runtime = trt.Runtime(self._messages.logger)
+        self._runtime = started(trt.Runtime, plan.flavour, self._messages)
         self._engine: Any = load_plan(plan, self._runtime, self._messages)
         self._lock = threading.Lock()
         self._turns = Turns(self._cupy)
