@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +18,21 @@ import emulated_gpu
 import numpy as np
 
 
+class _Current(threading.local):
+    """What a thread has made current, the last on top."""
+
+    def __init__(self) -> None:
+        self.devices: list[int] = []
+        self.streams: list[Stream] = []
+
+
+current = _Current()
+
+
 class Stream:
     """Copies that nobody has waited for, in order."""
 
     null: Stream
-    current: list[Stream] = []  # noqa: RUF012  (as the thread-local stack of the real one)
     _numbers = itertools.count(1)
 
     def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
@@ -29,12 +41,12 @@ class Stream:
         self.waiting: list[Callable[[], None]] = []
 
     def __enter__(self) -> Stream:
-        assert Device.current, "the stream's device is not current"
-        self.current.append(self)
+        assert current.devices, "the stream's device is not current"
+        current.streams.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self.current.pop() is self
+        assert current.streams.pop() is self
 
     def wait_event(self, event: Event) -> None:
         self.waiting.append(event.synchronize)
@@ -55,7 +67,7 @@ class Event:
     """A place in a stream."""
 
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        assert Device.current, "an event belongs to the device that is current"
+        assert current.devices, "an event belongs to the device that is current"
         self._mark: Callable[[], None] = lambda: None
 
     def record(self, stream: Stream) -> None:
@@ -73,25 +85,23 @@ class Event:
 
 
 class Device:
-    """Only counts who makes it current."""
-
-    current: list[int] = []  # noqa: RUF012
+    """The only one."""
 
     def __init__(self, index: int = 0) -> None:
         assert index == 0
         self.id = index
 
     def __enter__(self) -> Device:
-        self.current.append(self.id)
+        current.devices.append(self.id)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.current.pop()
+        current.devices.pop()
 
 
 class Memory:
     def __init__(self, size: int) -> None:
-        assert Device.current, "memory is taken of the device that is current"
+        assert current.devices, "memory is taken of the device that is current"
         self._bytes = np.full(size, 99, np.uint8)
         self.ptr, self.size = self._bytes.ctypes.data, size
 
@@ -183,8 +193,6 @@ class Cupy(emulated_gpu.Namespace):
 
 def install(monkeypatch: Any) -> None:
     """Let ``import cupy`` give the emulated one."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "cupy", Cupy())
     array = emulated_gpu.DeviceArray
     monkeypatch.setattr(array, "set", _set, raising=False)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import emulated_cupy
+import emulated_gpu
 import numpy as np
 import pytest
 from decoded import Decoded, config_of, decode_all, open_one
@@ -15,7 +17,7 @@ from films import HEIGHT, WIDTH, number_of, write_film
 
 from stream.batches import FrameBatch, Segment, Video
 from stream.config import Config
-from stream.decode import decode_segment
+from stream.decode import decode_segment, device, pool
 from stream.decode.device import HostDevice, HostQueue
 from stream.decode.lanes import AHEAD, Lanes, SegmentDecoder
 from stream.decode.pool import Cancelled, FrameMemory, FramePool, Turn
@@ -214,6 +216,35 @@ def test_the_pipeline_takes_its_segments_from_lanes(videos: list[Video]) -> None
     assert [r.segment for r in results] == [r.segment for r in results if r.error is None]
     seen = [number for r in results for batch in r.batches for number in batch]
     assert seen == 2 * list(range(0, 120, 6))
+
+
+def test_lanes_of_a_gpu(videos: list[Video], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, queues and memory as on a GPU, with CuPy emulated; frames come from the CPU, by upload."""
+    emulated_cupy.install(monkeypatch)
+    for opened_once in (pool._on_gpu, device.cuda_device):
+        opened_once.cache_clear()
+    settings = {"device": "cuda", "decode": {"lanes": 3, "decoder": "cpu"}}
+    config = Config(**{**CONFIG.model_dump(), **settings})
+    decoder = SegmentDecoder(config)
+    queue, got = decoder.queue(), Decoded()
+    assert queue is not None
+    try:
+        for segment in decoder.ahead(segments_of(videos)):
+            for batch in decoder.decode(segment, got.notes.append):
+                with queue.use():
+                    assert type(batch.images) is emulated_gpu.DeviceArray
+                got.times += batch.times.tolist()
+                got.pictures += [np.array(picture) for picture in batch.images.view(np.ndarray)]
+                got.shots += [(batch.segment.index, shot) for shot in batch.shots.tolist()]
+                del batch
+        memory = pool.device_memory(config).pool
+        assert memory.allocated > 0
+    finally:
+        decoder.close()
+        for opened_once in (pool._on_gpu, device.cuda_device):
+            opened_once.cache_clear()
+    assert got.differ_from(in_order(videos)) == 0
+    assert memory.allocated == memory.leased == 0
 
 
 def test_one_lane_is_no_lane(videos: list[Video]) -> None:

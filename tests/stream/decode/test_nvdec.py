@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import emulated_cupy
 import pytest
 from av.codec.hwaccel import HWAccel
 from decoded import Decoded, config_of, decode_all, open_one
@@ -126,6 +127,26 @@ def test_ffmpeg_is_given_the_context_that_cupy_opened() -> None:
         pytest.fail("FFmpeg does not know the option by which it takes the current context")
     except (av.error.FFmpegError, OSError):
         pass  # there is no driver
+
+
+def test_nvdec_is_opened_in_the_context_of_its_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the device's own decoder, which FFmpeg's stands for."""
+    emulated_cupy.install(monkeypatch)
+    opened = []
+
+    def software_in_its_place(context: Any, accel: HWAccel) -> Any:
+        opened.append((accel.device_id, emulated_cupy.current.devices.copy()))
+        return accelerated(context, None)
+
+    monkeypatch.setattr(nvdec, "accelerated", software_in_its_place)
+    video = open_one(FILMS["h264"](tmp_path))
+    (segment,) = plan_segments(video, 1e6, 0.5)
+    taken = list(nvdec.nvdec_frames(segment, config_of(interval=0.5), pytest.fail))
+    assert [t.time for t in taken] == decode_all(video, config_of(interval=0.5)).times
+    assert opened == [(0, [0])]
+    assert emulated_cupy.current.devices == []
 
 
 REFUSED: list[tuple[Callable[[Path], Path], str]] = [
