@@ -70,6 +70,22 @@ def test_dali_gives_the_frames_that_pyav_gives(tmp_path: Path, name: str) -> Non
         assert got.differ_from(want) < SAME
 
 
+def test_chroma_that_dali_interpolated_is_where_it_was() -> None:
+    """As its kernel has it: each pixel is three quarters its own sample, and one of the next, both ways."""
+    y, x = np.mgrid[0:16, 0:24]
+    samples = np.stack([40 + 4 * x + 3 * y, 200 - 2 * x - 5 * y], axis=2).astype(np.float64)
+    between = np.pad(samples, ((1, 1), (1, 1), (0, 0)), "edge")
+    rows = np.stack([(3 * between[1:-1] + between[k : k + 16]) / 4 for k in (0, 2)], axis=1).reshape(
+        32, 26, 2
+    )
+    both = np.stack([(3 * rows[:, 1:-1] + rows[:, k : k + 24]) / 4 for k in (0, 2)], axis=2)
+    pixels = np.rint(both.reshape(32, 48, 2)).astype(np.uint8)
+    off = dali.thinned(pixels).astype(int) - samples.astype(int)
+    assert dali.thinned(pixels).dtype == np.uint8
+    assert np.abs(off[1:-1, 1:-1]).max() <= 1
+    assert np.abs(off[1:-1, 1:-1].mean(axis=(0, 1))).max() < 0.25
+
+
 def test_dali_colours_follow_the_matrix_of_the_stream(tmp_path: Path) -> None:
     """The same planes told to be BT.601 and BT.709 are two pictures; DALI's own RGB knows one of them."""
     picture = np.zeros((96, 128, 3), np.uint8)
