@@ -19,19 +19,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from stream.batches import Detections, FrameBatch, Segment, Video
 from stream.config import Config
-from stream.decode.device import Queue
 from stream.decode.lanes import SegmentDecoder
 from stream.decode.plan import DecodePlan
 from stream.errors import CelstreamError
 from stream.ledger import Ledger
 from stream.live import LiveSource
-from stream.pipeline import Pipeline, SegmentResult, Station, StationStats
+from stream.pipeline import Pipeline, SegmentResult, StationStats
 from stream.progress import Progress
 from stream.rows import FrameTable, SegmentRows
 from stream.stations import Stations, row_settings
@@ -66,19 +64,6 @@ class _CountedDetector:
         found = self._detect(batch)
         self._tallies[_id(batch.segment)].detections += len(found)
         return found
-
-
-class _Queued:
-    """A station whose work on the GPU goes into a queue, in order with that of the others there."""
-
-    def __init__(self, station: Station, queue: Queue) -> None:
-        self.name = station.name
-        self._station = station
-        self._queue = queue
-
-    def __call__(self, batch: Any) -> Any:
-        with self._queue.use():
-            return self._station(batch)
 
 
 def _id(segment: Segment) -> str:
@@ -137,13 +122,9 @@ class Streaming:
         # 'auto' is where the networks run: frames that are decoded elsewhere would only be copied
         self._decoder = SegmentDecoder(config.model_copy(update={"device": stations.device}), trace)
         detect, crop, embed = stations.order
-        work: tuple[Station, ...] = (_CountedDetector(detect, self._tallies), crop, embed)
-        queue = self._decoder.queue()
-        if queue is not None:
-            work = tuple(_Queued(station, queue) for station in work)
         self._pipeline = Pipeline(
             self._decode,
-            work,
+            (_CountedDetector(detect, self._tallies), crop, embed),
             queue_size=config.queue_size,
             ends_itself=lambda segment: segment.video.name in self._live,
             trace=trace,

@@ -26,7 +26,7 @@ from typing import Any
 from stream.batches import FrameBatch, Segment, Video
 from stream.config import Config
 from stream.decode.batching import decode_segment
-from stream.decode.device import CudaDevice, HostDevice, Queue
+from stream.decode.device import CudaDevice, HostDevice
 from stream.decode.nvdec import engine_count
 from stream.decode.plan import DecodePlan, plan_decode
 from stream.decode.pool import Cancelled, FrameMemory, Turn, device_memory, memory_for
@@ -219,14 +219,6 @@ class SegmentDecoder:
 
     def _open(self, segment: Segment, note: Note, memory: FrameMemory) -> Iterator[FrameBatch]:
         return decode_segment(segment, self._config, note=note, memory=memory)
-
-    def queue(self) -> Queue | None:
-        """Where what works on the batches puts its work; None where they are on the host.
-
-        FFmpeg copies each frame in the default stream. What others put there would keep its decoders waiting
-        for the networks.
-        """
-        return None if self._memory is None else self._memory.device.queue()
 
     def plan(self, video: Video) -> DecodePlan:
         """How the video's segments are decoded, and why."""

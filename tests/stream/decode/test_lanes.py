@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import emulated_cupy
@@ -18,13 +17,12 @@ from films import HEIGHT, WIDTH, number_of, write_film
 from stream.batches import FrameBatch, Segment, Video
 from stream.config import Config
 from stream.decode import decode_segment, device, pool
-from stream.decode.device import HostDevice, HostQueue
+from stream.decode.device import HostDevice
 from stream.decode.lanes import AHEAD, Lanes, SegmentDecoder
 from stream.decode.pool import Cancelled, FrameMemory, FramePool, Turn
 from stream.errors import SourceError
 from stream.pipeline import Pipeline
 from stream.sources import plan_segments
-from stream.streaming import _Queued
 
 X264 = {"preset": "veryfast", "crf": "20", "g": "12"}
 BATCH = 3 * HEIGHT * WIDTH * 3  # bytes of a batch of three frames
@@ -226,8 +224,7 @@ def test_lanes_of_a_gpu(videos: list[Video], monkeypatch: pytest.MonkeyPatch) ->
     settings = {"device": "cuda", "decode": {"lanes": 3, "decoder": "cpu"}}
     config = Config(**{**CONFIG.model_dump(), **settings})
     decoder = SegmentDecoder(config)
-    queue, got = decoder.queue(), Decoded()
-    assert queue is not None
+    queue, got = pool.device_memory(config).device.queue(), Decoded()
     try:
         for segment in decoder.ahead(segments_of(videos)):
             for batch in decoder.decode(segment, got.notes.append):
@@ -251,35 +248,11 @@ def test_one_lane_is_no_lane(videos: list[Video]) -> None:
     """On the CPU one segment is decoded at a time, by FFmpeg's own threads, as ever."""
     decoder = SegmentDecoder(CONFIG)
     assert decoder.count == 1
-    assert decoder.queue() is None
     (segment,) = decoder.ahead(segments_of(videos)[:1])
     (batch, *_) = decoder.decode(segment, lambda _: None)
     assert batch.images.base is None or isinstance(batch.images.base, np.ndarray)
     decoder.close()
     assert decode_all(videos[0], CONFIG).times
-
-
-def test_stations_put_their_work_into_the_queue_they_are_given() -> None:
-    """And not into the default stream, where FFmpeg's decoders would wait for it."""
-    inside = threading.local()
-
-    class Opened(HostQueue):
-        @contextmanager
-        def use(self) -> Iterator[None]:
-            inside.now = True
-            yield
-            inside.now = False
-
-    class Station:
-        name = "a station"
-
-        def __call__(self, batch: int) -> tuple[int, bool]:
-            return batch, inside.now
-
-    station = _Queued(Station(), Opened())
-    assert station.name == "a station"
-    assert station(3) == (3, True)
-    assert not inside.now
 
 
 # --- the pool alone -----------------------------------------------------------------------------------------
