@@ -135,7 +135,6 @@ class CudaQueue:
         self._cupy = cupy
         self._index = index
         with cupy.cuda.Device(index):
-            cupy.cuda.Stream.null.synchronize()  # the work there so far: this stream will not wait for it
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._decoded = cupy.cuda.Event(disable_timing=True)
 
