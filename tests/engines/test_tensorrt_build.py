@@ -129,6 +129,7 @@ def test_builds(
         assert max(b - a for a, b in pairwise(times)) < 0.4 * times[-1]
 
 
+@pytest.mark.slow
 def test_a_detector_at_640(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = export(NETWORKS["yolo-640"].make(), tmp_path / "yolo.onnx", size=(640, 640))

@@ -242,9 +242,18 @@ def _export(net: Yolo, out: Path, course: Course, facts: dict[str, Any]) -> None
         "ap50": f"{course.taken['ap50']:.4f}",
     }
     try:
-        export_detector(net, out, "1", extra)
+        export_detector(net, out, "1", extra, _graph_of(net, course))
     except RuntimeError as error:
         raise ModelError(f"{error}; the training is kept in {course.folder}") from error
+
+
+def _graph_of(net: Yolo, course: Course) -> Path | None:
+    """The file that training began with, where it has as many classes: its graph is the one to write."""
+    if course.settings.start == "scratch" or net.background:
+        return None
+    path = resolve("default", "detector").path
+    _, known = read_detector(path)
+    return path if len(known) == len(course.held.class_names) else None
 
 
 def _draw(net: Yolo, course: Course) -> list[Path]:
