@@ -112,8 +112,7 @@ def adapt(
         couples: (P, 2) int64, pairs of crops that are different characters: two boxes of one frame.
         before: (M, D) the embeddings to do better than.
         start: the default embedder's ONNX file; None starts from random weights.
-        seconds: budget of the training and of embedding the crops after it. Raising it learns more of a
-            large show.
+        seconds: budget of the training. Raising it learns more of a large show.
         steps: in place of those that ``seconds`` stand for, which then is the clock alone.
         seed: of the order of crops, of views and of random weights.
         progress: told every step, and the score when it is measured.
@@ -181,7 +180,6 @@ class _Course:
         seed: int,
         recipe: AdaptRecipe,
     ) -> None:
-        self.began = time.monotonic()
         self.recipe, self.steps, self.seconds, self.seed = recipe, steps, seconds, seed
         self.crops, self.before = crops, before
         self.judge = Judge(tracks, couples, recipe.held_out, seed)
@@ -202,9 +200,9 @@ class _Course:
         self.views = CropViews(crops, recipe.augmentation)
         self.sampler = PairSampler(tracks, couples, self.judge.held, recipe.pairs)
         self.step = 0
-        self.embedding_s = 0.0  # what it will take to embed all crops when it is over; known from a look on
 
     def run(self, progress: Told | None, watch: Watch | None) -> Adapted:
+        began = time.monotonic()
         told = progress or (lambda step, steps, score: None)
         before = self.judge.measure(self.before[self.judge.rows])
         history: list[tuple[int, Signal]] = []
@@ -214,12 +212,12 @@ class _Course:
         measurable = len(before.each) >= FEWEST  # what cannot be measured could not be kept either
         while measurable and self.step < self.steps and since < _STOPPED:
             self._learn()
-            if time.monotonic() - self.began > self.seconds - self.embedding_s:
+            if time.monotonic() - began > self.seconds:
                 break
             if self.step % every and self.step < self.steps:
                 told(self.step, self.steps, None)
                 continue
-            found = self._look()
+            found = self.judge.measure(embed_crops(self._centred(), self.crops[self.judge.rows]))
             history.append((self.step, found))
             told(self.step, self.steps, found.score)
             if watch is not None:
@@ -240,17 +238,10 @@ class _Course:
             steps=self.step,
             planned_steps=self.steps,
             taken_step=taken,
-            seconds=round(time.monotonic() - self.began, 3),
+            seconds=round(time.monotonic() - began, 3),
             seed=self.seed,
             start=self.start,
         )
-
-    def _look(self) -> Signal:
-        """What the network here measures."""
-        began = time.monotonic()
-        vectors = embed_crops(self._centred(), self.crops[self.judge.rows])
-        self.embedding_s = (time.monotonic() - began) * len(self.crops) / len(vectors)
-        return self.judge.measure(vectors)
 
     def _learn(self) -> None:
         # each step draws from its own seed

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -209,19 +208,6 @@ def test_the_clock_ends_it_and_only_looks_count() -> None:
     assert adapted.history == ()
     assert not adapted.kept
     assert "time was up" in adapted.reason
-
-
-def test_the_budget_covers_embedding_the_crops_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    def slow(embedder: Embedder, crops: np.ndarray) -> np.ndarray:
-        now[0] += 100.0  # a look, at fewer crops than all
-        return embed_crops(embedder, crops)
-
-    monkeypatch.setattr("engines.train.adapt.embed_crops", slow)
-    monkeypatch.setattr("engines.train.adapt.time", SimpleNamespace(monotonic=lambda: now[0]))
-    adapted = show().adapt(seconds=150.0, recipe=replace(RECIPE, looks=6))
-    assert len(adapted.history) == 1  # a second look would leave no time to embed all
 
 
 def test_steps_follow_from_the_budget_alone() -> None:
