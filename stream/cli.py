@@ -21,6 +21,7 @@ from stream.commands.adapt import adapt as adapt_command
 from stream.commands.engines import engines_app
 from stream.commands.labels import labels_app
 from stream.commands.models import models_app
+from stream.commands.options import AsJson, Log, Workdir
 from stream.commands.train import train_app
 from stream.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, CelstreamError, ConfigError
 
@@ -38,17 +39,11 @@ app.add_typer(train_app, name="train")
 app.add_typer(engines_app, name="engines")
 app.add_typer(models_app, name="models")
 
-Workdir = Annotated[Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Any config key, as in --set detector.score=0.4. Repeatable."
     ),
-]
-Log = Annotated[
-    Literal["auto", "rich", "json", "quiet"],
-    typer.Option(help="How progress is told on stderr: a bar, JSON lines for a server, or nothing."),
 ]
 Clusters = Annotated[
     str | None,

@@ -39,7 +39,7 @@ Start = Literal["default", "scratch"]
 
 MIN_CROPS = 300  # different pictures: with fewer the network learns these and not the show
 SURE = 0.5  # score from which a box is learned from: below it every other one is a part or a thing
-_EXPORT_S = 5.0  # about what writing the network takes
+_EXPORT_S = 5.0  # about what writing and opening the network takes: less, but from scratch more
 _EMBED_S = 0.003  # and embedding a crop with it
 _MOST = 12_000  # pictures that are learned from, evenly over the folder: 150 MB
 

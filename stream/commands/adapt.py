@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stream.commands.options import AsJson, Log, Seed, Workdir
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    workdir: Annotated[
-        Path, typer.Argument(metavar="WORKDIR", help="Work folder that `celstream run` made.")
-    ],
+    workdir: Workdir,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -35,17 +33,12 @@ def adapt(
         Literal["default", "scratch"],
         typer.Option("--from", help="Start with the weights that come with celstream, or with none."),
     ] = "default",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")] = 0,
+    seed: Seed = 0,
     min_crops: Annotated[
         int, typer.Option(min=2, help="Refuse with fewer different crops: too few to learn from.")
     ] = 300,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")
-    ] = False,
-    log: Annotated[
-        Literal["auto", "rich", "json", "quiet"],
-        typer.Option(help="How progress is told on stderr: a bar, JSON lines for a server, or nothing."),
-    ] = "auto",
+    json_: AsJson = False,
+    log: Log = "auto",
 ) -> None:
     """Adapt the embedding to the show at hand, without labels, and cluster again with it.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stream.commands.options import AsJson
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _Detector = Annotated[
 _Embedder = Annotated[
     str | None, typer.Option(metavar="ONNX", help="This embedder. (default: the default one)")
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
 
 @engines_app.command()
@@ -53,7 +53,7 @@ def build(
         int, typer.Option(min=2, help="int8: so many of them. Raising it takes longer.")
     ] = 128,
     anew: Annotated[bool, typer.Option("--anew", help="Build although it is there.")] = False,
-    json_: _AsJson = False,
+    json_: AsJson = False,
 ) -> None:
     """Build the networks' engines now, in place of at their first use.
 
@@ -201,7 +201,7 @@ def _samples(workdir: Path | None, count: int, held_out: bool) -> Samples:
 @engines_app.command(name="list")
 def list_(
     prune: Annotated[bool, typer.Option("--prune", help="Delete what is not used here any more.")] = False,
-    json_: _AsJson = False,
+    json_: AsJson = False,
 ) -> None:
     """List the engines that are kept: size, precision, version, device, and whether they are still used.
 
@@ -231,7 +231,7 @@ def check(
     ] = None,
     pictures: Annotated[int, typer.Option(min=4, help="Raising it is surer and takes longer.")] = 48,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads per engine; 0 takes all cores.")] = 1,
-    json_: _AsJson = False,
+    json_: AsJson = False,
 ) -> None:
     """Compare every engine and precision there is with ONNX Runtime on the CPU in float32: error and speed.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from stream.commands.options import AsJson
 from stream.errors import EXIT_DONE, EXIT_QUARANTINED
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ VocOrigin = Annotated[
     Literal["1", "0"],
     typer.Option(help="0 for VOC files whose pixels count from 0, as LabelImg and CVAT write them."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")]
 
 
 @labels_app.command()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from stream.commands.labels import FormName, Images, Names, Unlabelled, VocOrigin
+from stream.commands.options import AsJson, Log, Seed
 from stream.errors import EXIT_DONE, EXIT_QUARANTINED, ConfigError
 from stream.packages import need
 
@@ -73,7 +75,7 @@ def detector(
             " as the class is right."
         ),
     ] = "iou",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")] = 0,
+    seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew although there is a checkpoint.")
@@ -82,35 +84,19 @@ def detector(
         str | None, typer.Option(metavar="NAME", help="Put all boxes into one class of this name.")
     ] = None,
     form: Annotated[
-        Literal["auto", "darknet", "voc", "coco", "csv"],
-        typer.Option("--format", help="Format of DATA, where it cannot be told."),
+        FormName, typer.Option("--format", help="Format of DATA, where it cannot be told.")
     ] = "auto",
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The images (or, for CSV, videos), where they are elsewhere."),
-    ] = None,
-    names: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names of DarkNet labels. (default: found)")
-    ] = None,
-    unlabelled: Annotated[
-        Literal["leave-out", "background"],
-        typer.Option(help="Images without labels: left out, or pictures with nobody in them."),
-    ] = "leave-out",
-    voc_origin: Annotated[
-        Literal["1", "0"], typer.Option(help="0 for VOC files whose pixels count from 0.")
-    ] = "1",
+    images: Images = None,
+    names: Names = None,
+    unlabelled: Unlabelled = "leave-out",
+    voc_origin: VocOrigin = "1",
     workers: Annotated[int, typer.Option(help="Processes that read images beside the trainer.")] = 1,
     threads: Annotated[int | None, typer.Option(help="Of the trainer. (default: all cores)")] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="'cuda' is an error where there is none.")
     ] = "auto",
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout, for programs.")
-    ] = False,
-    log: Annotated[
-        Literal["auto", "rich", "json", "quiet"],
-        typer.Option(help="How progress is told on stderr: lines, JSON lines for a server, or nothing."),
-    ] = "auto",
+    json_: AsJson = False,
+    log: Log = "auto",
 ) -> None:
     """Train a detector on labelled images, and write it as an ONNX file for `celstream run --detector`.
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from run_settings import COMMAND, SETTINGS
 
-from stream import Config, cluster, load_config, run
-from stream.batches import FrameBatch
+from stream import cluster, load_config, run
 from stream.cartoon.write import Episode
 from stream.cluster_job import segment_marks
-from stream.config import AdaptConfig
-from stream.errors import ConfigError, ModelError, WorkdirError
+from stream.errors import ConfigError, ModelError
 from stream.names import list_characters, name_characters
 from stream.progress import Quiet
 from stream.report.collect import collect
 from stream.workdir import WorkFolder
-
-SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}, "adapt": "off"}
-COMMAND = [
-    *(sys.executable, "-m", "stream.cli", "run"),
-    *("--interval", "0.5", "--set", "segment_seconds=3", "--set", "detector.score=0.1", "--adapt", "off"),
-    *("--log", "quiet"),
-]
 
 
 def rows(work: Path) -> dict[str, Any]:
@@ -241,41 +230,6 @@ def test_still_images_go_the_same_way(episode: Episode, tmp_path: Path) -> None:
     assert (summary.videos, summary.frames, summary.exit_code) == (1, 6, 0)
 
 
-def test_memory_is_bounded_by_the_queues(episode: Episode, tmp_path: Path) -> None:
-    """However slow the network, no more than a few batches are decoded ahead."""
-    from stream import detect
-
-    alive: list[int] = []
-    decoded = 0
-    from stream.decode import decode_segment
-
-    def counted(*args: Any, **kwargs: Any) -> Iterator[FrameBatch]:
-        nonlocal decoded
-        for batch in decode_segment(*args, **kwargs):
-            decoded += 1
-            yield batch
-
-    real = detect.Detector.__call__
-    seen = 0
-
-    def slow(self: detect.Detector, batch: FrameBatch) -> Any:
-        nonlocal seen
-        time.sleep(0.02)
-        alive.append(decoded - seen)
-        seen += 1
-        return real(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stream.decode.lanes.decode_segment", counted)
-        patch.setattr(detect.Detector, "__call__", slow)
-        config = Config(
-            interval=0.1, batch_size=2, queue_size=2, segment_seconds=30, adapt=AdaptConfig(mode="off")
-        )
-        run(episode.video, tmp_path / "work", config, report=False)
-    assert decoded > 20  # held frames travel without pixels, so a batch may span many
-    assert max(alive) <= 6
-
-
 def kill_and_resume(episode: Episode, work: Path, whole: dict[str, Any], delays: list[float]) -> int:
     """Kill -9 at each delay, then run to the end; returns how many kills hit a run."""
     hits = 0
@@ -305,26 +259,6 @@ def test_killed_at_twenty_random_moments(done: Path, episode: Episode, tmp_path:
     for n in range(5):
         delays = [moments.uniform(0.5, 3.0) for _ in range(4)]
         kill_and_resume(episode, tmp_path / f"work{n}", rows(done), delays)
-
-
-def test_ctrl_c_keeps_whole_segments_and_a_second_run_goes_on(episode: Episode, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    process = subprocess.Popen(
-        [*COMMAND, "--set", "interval=0.05", str(episode.video), "-o", str(work), "--json"],
-        stdout=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 60
-    while not list(work.glob("segments/*/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    kept = len(list(work.glob("segments/*/*.parquet")))
-    if process.returncode == 0:
-        pytest.skip("the run was over before the signal came")
-    assert process.returncode == 130
-    assert json.loads(output)["interrupted"] is True
-    assert 1 <= kept < 4
-    assert not list(work.rglob("*.tmp*"))
 
 
 class _AtTheLastSegment(Quiet):
@@ -398,58 +332,3 @@ def test_a_run_that_finds_nothing_keeps_no_clusters_of_before(
         assert folder.latest_clusters() is None
         assert collect(folder).cast == ()
     assert run(episode.video, work, load_config(values=SETTINGS), report=False).clusters > 0
-
-
-def test_a_second_run_in_the_same_folder_is_refused(episode: Episode, tmp_path: Path) -> None:
-    with (
-        WorkFolder.open(tmp_path / "work", create=True),
-        pytest.raises(WorkdirError, match=r"in use|another run"),
-    ):
-        run(episode.video, tmp_path / "work")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(episode: Episode, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
-    try:
-        answer = subprocess.run(
-            [*COMMAND, str(episode.video), "-o", str(disk / "work")],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert answer.returncode == 2
-        assert "full" in answer.stderr
-        assert answer.stderr.count("\n") == 1
-        for path in disk.glob("work/segments/*/*.parquet"):
-            pq.read_table(path)
-        assert not [p for p in disk.rglob("*") if p.is_file() and "tmp" in p.name]
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def test_what_crossed_to_the_host_is_recorded_run_by_run(episode: Episode, tmp_path: Path) -> None:
-    from kernels.device import traffic
-    from stream import detect
-
-    real = detect.Detector.__call__
-
-    def counted(self: detect.Detector, batch: FrameBatch) -> Any:
-        traffic.add("boxes", 16)  # as on a GPU, of which there is none in the ordinary tests
-        return real(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detect.Detector, "__call__", counted)
-        for name in ("one", "two"):
-            run(episode.video, tmp_path / name, load_config(values=SETTINGS), report=False)
-    records = [yaml.safe_load((tmp_path / name / "run.yaml").read_text()) for name in ("one", "two")]
-    assert records[0]["copied_to_host_bytes"] == records[1]["copied_to_host_bytes"]
-    assert records[0]["copied_to_host_bytes"]["boxes"] >= 16
-    run(episode.video, tmp_path / "three", load_config(values=SETTINGS), report=False)
-    assert "copied_to_host_bytes" not in yaml.safe_load((tmp_path / "three" / "run.yaml").read_text())

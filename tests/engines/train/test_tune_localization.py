@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from engines.models import resolve
 from engines.nets.yolo import Yolo
-from engines.train.labels import LabelledDataset, Problems, convert, read_labels
+from engines.train.labels import LabelledDataset, Problems, read_labels
 from engines.train.localization import VARIANTS
 from engines.train.tune import LossError, TuneSettings
 from engines.train.tune.course import Course
@@ -26,7 +26,6 @@ from engines.train.tune.settings import parts_of
 from engines.train.tune.start import at_working_point, new_detector, read_detector, with_classes
 from engines.train.tune.views import ViewSettings
 from stream.batches import FrameBatch, Segment, Video
-from stream.cartoon.write import render_episode
 from stream.cli import app
 from stream.config import DetectorConfig
 from stream.detect import Detector
@@ -37,13 +36,8 @@ PLAIN = ViewSettings(mosaic=0, mirror=0, shrink=1, grow=1, stretch=0, hue=0, gai
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where, out = tmp_path_factory.mktemp("episode"), tmp_path_factory.mktemp("labels") / "labelled"
-    episode = render_episode(
-        where, seed=5, characters=2, seconds=8, width=192, height=112, fps=12, label_interval_s=0.7
-    )
-    convert(episode.boxes_csv, "darknet", out)
-    return out
+def folder(episode_labels: Path) -> Path:
+    return episode_labels
 
 
 @pytest.fixture(scope="module")
