@@ -5,6 +5,10 @@ to lie together while the dimensions of their projection stay spread and indepen
 are frames with two boxes or more, which are different characters and are pushed apart. The embedding is the
 network's average, not the projection.
 
+What is taken from trained weights is a point on the way from them to those learned (Wortsman et al. 2022,
+"Robust fine-tuning of zero-shot models"): VICReg knows no identities, and in a show of many characters with
+few pictures each, going all the way forgets what told them apart.
+
 A share of the tracks is held out: their crops are seen one by one, and what is known of them (one character,
 different characters) measures the embedding on the way, see :mod:`engines.train.adapt_signal`. The weights
 that measure best are taken, and none where those before measured better.
@@ -52,7 +56,8 @@ class AdaptRecipe:
     scratch_rate: float = 2e-3  # from none
     weight_decay: float = 0.02
     warmup: int = 50  # steps
-    average: float = 0.99  # decay of the averaged weights, which are the ones taken
+    average: float = 0.99  # decay of the averaged weights
+    way: float = 0.5  # share of the way to them from trained weights; raising it learns more and forgets more
     apart_weight: float = 10.0  # of the push between two boxes of one frame
     held_out: float = 0.2  # share of the tracks that measure; raising it measures more finely and learns less
     looks: int = 6  # how often the signal is measured on the way
@@ -194,6 +199,8 @@ class _Course:
         # trained weights keep the statistics they work with: by those of a batch they are another network
         self.learner.embedder.train(start is None)
         self.averaged = copy.deepcopy(self.learner.embedder).eval()
+        self.first = copy.deepcopy(self.averaged.state_dict())
+        self.way = 1.0 if start is None else recipe.way  # random weights are nothing to hold on to
         self.optimizer = torch.optim.AdamW(
             self.learner.parameters(), self.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
@@ -207,7 +214,7 @@ class _Course:
         before = self.judge.measure(self.before[self.judge.rows])
         history: list[tuple[int, Signal]] = []
         best, taken, since = before, 0, 0
-        weights = copy.deepcopy(self.averaged.state_dict())
+        weights = self.first
         every = math.ceil(self.steps / self.recipe.looks)
         measurable = len(before.each) >= FEWEST  # what cannot be measured could not be kept either
         while measurable and self.step < self.steps and since < _STOPPED:
@@ -217,14 +224,14 @@ class _Course:
             if self.step % every and self.step < self.steps:
                 told(self.step, self.steps, None)
                 continue
-            found = self.judge.measure(embed_crops(self._centred(), self.crops[self.judge.rows]))
+            embedder = self._embedder()
+            found = self.judge.measure(embed_crops(embedder, self.crops[self.judge.rows]))
             history.append((self.step, found))
             told(self.step, self.steps, found.score)
             if watch is not None:
-                watch(self.step, self.averaged, found)
+                watch(self.step, embedder, found)
             if found.score > best.score and found.beats(before):
-                best, taken, since = found, self.step, 0
-                weights = copy.deepcopy(self.averaged.state_dict())
+                best, taken, since, weights = found, self.step, 0, embedder.state_dict()
             else:
                 since += 1
         self.averaged.load_state_dict(weights)
@@ -279,14 +286,16 @@ class _Course:
                 if value.is_floating_point():
                     value.lerp_(new[name], 1 - keep)
 
-    def _centred(self) -> Embedder:
-        """The averaged network, its mean the show's."""
+    def _embedder(self) -> Embedder:
+        """The network a share of the way to the averaged weights, its mean the show's."""
+        embedder = copy.deepcopy(self.averaged)
         with torch.inference_mode():
-            mean = torch.cat([self.averaged.net(part).float() for part in self.sample.split(_EMBEDDED)]).mean(
-                0
-            )
-        self.averaged.mean.copy_(mean)
-        return self.averaged
+            for name, value in embedder.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(self.first[name], 1 - self.way)
+            parts = [embedder.net(part).float() for part in self.sample.split(_EMBEDDED)]
+            embedder.mean.copy_(torch.cat(parts).mean(0))
+        return embedder
 
 
 def _half() -> bool:
