@@ -2,10 +2,11 @@
 
 A cast of its own plays in rendered episodes; a small net is trained to say who is where with each variant of
 the class-dependent localization loss (engines/train/localization.py), from the same weights on the same
-batches. Measured: after how many steps the class loss and the distance of the reference points (the box's
-corners) are half of what they were, and, on scenes that were not trained on, the error of the points per
-character, as a share of its box's diagonal. "place_after_class_steps" above 0 says that the class fell first.
-Medians of three seeds, with the range as "_spread".
+batches. Measured: after how many steps the class loss, the localization loss as it is weighted, and the bare
+distance of the reference points (the box's corners) are half of what they were, and, on scenes that were not
+trained on, the error of the points per character, as a share of its box's diagonal. "loss_after_class_steps"
+above 0 says that the class loss fell before the localization loss, "place_after_class_steps" that it fell
+before the distance. Medians of three seeds, with the range as "_spread".
 
 Found (bench/results/localization_loss.json): weighting does what it is meant to, by less than is claimed
 for it. At every class loss the place is further behind than with the plain sum, and it is halved 38
@@ -71,7 +72,7 @@ def tensors(chosen: list[Picture]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train(variant: Variant, seed: int, steps: int, material: list[Picture]) -> tuple[Yolo, list[list[float]]]:
-    """The net, and (class loss, distance in cells) of every step."""
+    """The net, and (L_cls, distance in cells, L_loc) of every step."""
     torch.manual_seed(seed)
     net = Yolo(CHARACTERS, widths=(16, 24, 32, 48, 64), neck=32, background=True)
     net = net.to(memory_format=torch.channels_last)
@@ -90,7 +91,7 @@ def train(variant: Variant, seed: int, steps: int, material: list[Picture]) -> t
         torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimizer.step()
         schedule.step()
-        curve.append([float(parts.classification), float(parts.localization)])
+        curve.append([float(part) for part in (parts.classification, parts.localization, parts.placing)])
     return net, curve
 
 
@@ -145,12 +146,14 @@ def measured(
         "worst_class_error": float(np.nanmax(place)),
         "found_error": statistics.fmean(statistics.median(e) for e in seen["found"] if e),
         "named_right": statistics.fmean(v for e in seen["named"] for v in e),
-        "class_half_step": half_fallen([c for c, _ in curve]),
-        "place_half_step": half_fallen([p for _, p in curve]),
-        "last_class_loss": statistics.fmean(c for c, _ in curve[-calm:]),
-        "last_place_loss": statistics.fmean(p for _, p in curve[-calm:]),
+        "class_half_step": half_fallen([c for c, _, _ in curve]),
+        "place_half_step": half_fallen([p for _, p, _ in curve]),
+        "loss_half_step": half_fallen([v for _, _, v in curve]),
+        "last_class_loss": statistics.fmean(c for c, _, _ in curve[-calm:]),
+        "last_place_loss": statistics.fmean(p for _, p, _ in curve[-calm:]),
     }
     one["place_after_class_steps"] = one["place_half_step"] - one["class_half_step"]
+    one["loss_after_class_steps"] = one["loss_half_step"] - one["class_half_step"]
     print(f"{variant} seed {seed}: {one}", file=sys.stderr, flush=True)
     return one, curve, place
 
@@ -161,17 +164,24 @@ def plot(curves: dict[str, list[list[float]]], errors: dict[str, list[float]]) -
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(16, 4.2))
     for variant, curve in curves.items():
         values = np.array(curve)
         width = max(1, len(values) // 25)
-        smooth = [np.convolve(values[:, k], np.ones(width) / width, "valid") for k in (0, 1)]
+        smooth = [np.convolve(values[:, k], np.ones(width) / width, "valid") for k in range(3)]
         left.plot(smooth[0], smooth[1], label=variant)
         left.plot(smooth[0][-1], smooth[1][-1], "o", color=left.lines[-1].get_color())
+        steps = np.arange(len(smooth[0])) + width // 2
+        middle.plot(steps, smooth[2] / smooth[2][0], label=f"{variant}, L_loc")
+        middle.plot(steps, smooth[0] / smooth[0][0], ":", color=middle.lines[-1].get_color())
     left.set_xlabel("class loss per object cell (nats)")
     left.set_ylabel("distance of the corners (smooth L1, cells)")
     left.set_title("The way of each loss through training, from top right")
     left.legend()
+    middle.set_xlabel("step")
+    middle.set_ylabel("share of the first value")
+    middle.set_title("L_loc as it is weighted; dotted: the class loss")
+    middle.legend()
     places = np.arange(CHARACTERS)
     for k, (variant, values_of) in enumerate(errors.items()):
         right.bar(places + 0.2 * k - 0.3, [100 * v for v in values_of], 0.2, label=variant)

@@ -49,11 +49,13 @@ class LocalizationSettings:
 @dataclass(frozen=True)
 class LocalizationParts:
     """Scalar tensors: the total; the mean L_cls and unweighted mean smoothL1 over object cells, without
-    gradient, which compare between variants; ``cells``: how many those are."""
+    gradient, which compare between variants; ``placing``: the mean L_loc, weighted as it is in the total;
+    ``cells``: how many object cells there are."""
 
     total: Tensor
     classification: Tensor
     localization: Tensor
+    placing: Tensor
     cells: int
 
 
@@ -131,6 +133,5 @@ def localization_loss(
         share = (-none.index_add(0, key, of_object)[key] / cells).exp()
     placed = share.detach() * (away**2 if s.variant == "exp_squared" else away)
     total = (of_object.sum() + background + s.weight * placed.sum()) / count
-    return LocalizationParts(
-        total, of_object.detach().sum() / count, away.detach().sum() / count, len(rows)
-    )  # fmt: skip
+    class_mean, distance, placing = (part.detach().sum() / count for part in (of_object, away, placed))
+    return LocalizationParts(total, class_mean, distance, placing, len(rows))
