@@ -97,7 +97,7 @@ def serpent_head(
     sk: Sketch, rng: np.random.Generator, at: ArrayLike, r: float, p: Palette, angle: float = 0.0
 ) -> None:
     """In profile: long jaws open or closed, tongue, teeth, horns or ridge, nostril."""
-    long, gape = rng.uniform(1.3, 2.4), rng.uniform(0.25, 0.8) if rng.random() < 0.55 else 0.05
+    long, gape = rng.uniform(1.3, 2.4), rng.uniform(0.25, 0.65) if rng.random() < 0.55 else 0.05
 
     def here(points: ArrayLike, more: float = 0.0) -> Floats:
         return turned(points, angle + more, at, r)

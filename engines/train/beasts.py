@@ -15,6 +15,7 @@ from scipy.ndimage import label
 
 from engines.train.beast_heads import beast_head, bird_head, eyes, human_head, owl_head, serpent_head
 from engines.train.cels import (
+    BARE,
     Box,
     Bytes,
     Colour,
@@ -74,43 +75,45 @@ def _serpentine(rng: np.random.Generator, sk: Sketch) -> None:
     """Snakes, eels, worms, dragons without wings, long necks out of the water."""
     p = palette(rng, 0.2)
     steps = int(rng.integers(5, 9))
-    shape = int(rng.integers(4))
+    shape = int(rng.choice([0, 0, 1, 1, 2, 3]))
+    steps = 11 if shape == 1 else steps
     t = np.linspace(0, 1, steps)
     if shape == 0:  # lying or swimming in waves
         path = np.stack(
             [3 * t, rng.uniform(0.15, 0.6) * np.sin(t * rng.uniform(5, 11) + rng.uniform(0, 6))], 1
         )
     elif shape == 1:  # a coil the neck rises from
-        turns = t * rng.uniform(5, 9)
+        turns = t * rng.uniform(6, 13)
         path = np.stack([np.cos(turns) * (1 - 0.5 * t), 0.4 * np.sin(turns) * (1 - 0.4 * t) - 0.3 * t], 1)
         path = np.vstack([path, path[-1] + np.array([[0.1, -0.5], [0.3, -1.0], [0.5, -1.3]])])
     elif shape == 2:  # upright S
         path = np.stack([rng.uniform(0.2, 0.5) * np.sin(t * rng.uniform(4, 7)), -2.2 * t], 1)
         path = np.vstack([[[-0.9, 0.25], [-0.4, 0.1]], path])
     else:  # wandering, over itself too
-        turn = np.cumsum(rng.normal(0, 0.75, steps))
+        turn = np.cumsum(rng.normal(rng.normal(0, 0.4), 0.55, steps))
         path = np.cumsum(0.5 * np.stack([np.cos(turn), np.sin(turn)], 1), 0)
     path = path + rng.normal(0, 0.04, path.shape)
-    thick = between(rng, 0.12, 0.3)
+    thick = between(rng, 0.09, 0.27)
     widths = thick * np.array([0.12, 0.6, 1.0, 1.05, 0.9, between(rng, 0.6, 0.9)])
     if rng.random() < 0.25:
         widths = widths[::-1] * [0.7, 1, 1, 1, 0.9, 0.8] + 0.04  # broad at the bottom: a neck
-    mid, left, right = sides(path, widths, 7)
+    mid, left, right = sides(path, widths, 4 if shape == 1 else 6)
     pattern = str(rng.choice(["plain", "stripes", "spots", "belly", "spines", "belly"]))
     if path[-1][0] < path[0][0]:
         left, right = right, left
     every = int(rng.integers(3, 6))
     line = p.black if rng.random() < 0.6 else shade(p.main, 0.6)
     outlined = rng.random() < 0.7
+    skin = BARE if outlined else 0
     rough = 1.0 + 0.5 * (pattern == "spines")
     for k in range(len(mid) - 1):  # piece by piece, so that a loop passes over itself
         w = float(np.linalg.norm(left[k + 1] - right[k + 1])) / 2
         if pattern == "spines" and k % every == 0:
-            sk.fill([left[k], mid[k] + (left[k + 1] - mid[k]) * (rough + 0.5), left[k + 1]], p.accent, 0)
+            sk.fill([left[k], mid[k] + (left[k + 1] - mid[k]) * (rough + 0.5), left[k + 1]], p.accent, skin)
         hide = p.second if pattern == "stripes" and k % every == 0 else p.main
-        sk.fill(np.stack([left[k], left[k + 1], right[k + 1], right[k]]), hide, 0)
+        sk.fill(np.stack([left[k], left[k + 1], right[k + 1], right[k]]), hide, skin)
         a = np.linspace(0, 2 * np.pi, 9)[:-1]
-        sk.fill(mid[k + 1] + w * np.stack([np.cos(a), np.sin(a)], 1), hide, 0)
+        sk.fill(mid[k + 1] + w * np.stack([np.cos(a), np.sin(a)], 1), hide, skin)
         if pattern == "belly":
             sk.fill(
                 np.stack(
@@ -122,12 +125,12 @@ def _serpentine(rng: np.random.Generator, sk: Sketch) -> None:
                     ]
                 ),
                 p.light,
-                0,
+                skin,
             )
             if k % every == 0:
                 sk.stroke(np.stack([mid[k] * 0.6 + right[k] * 0.4, right[k]]), line, 0.08 * thick)
         if pattern == "spots" and k % every == 0:
-            sk.fill(blob(rng, mid[k], 0.4 * w, 0.4 * w), p.second, 0)
+            sk.fill(blob(rng, mid[k], 0.4 * w, 0.4 * w), p.second, skin)
         if outlined and k:
             sk.stroke(np.stack([left[k - 1], left[k]]), line, 0.1 * thick)
             sk.stroke(np.stack([right[k - 1], right[k]]), line, 0.1 * thick)

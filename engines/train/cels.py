@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 _OVER = 2  # supersampling
+BARE = -1  # the group of parts that get no ink and no shadow tone of their own
 
 
 def shade(colour: Colour, by: float) -> Colour:
@@ -163,7 +164,12 @@ class Sketch:
         self.parts.append(_Part(np.asarray(points, np.float64), colour, self.group(), width))
 
     def face(self, points: ArrayLike) -> None:
-        self.seen.append(np.atleast_2d(np.asarray(points, np.float64)))
+        """What belongs to the face: an outline (n, 2), or two corners of a box, whose ellipse is meant."""
+        p = np.asarray(points, np.float64)
+        if len(p) == 2:  # corners would fold into a line when the figure turns
+            t = np.linspace(0, 2 * np.pi, 13)[:-1]
+            p = p.mean(0) + 0.5 * (p[1] - p[0]) * np.stack([np.cos(t), np.sin(t)], 1)
+        self.seen.append(p)
 
     def turn(self, angle: float, squash: float = 1.0, flip: float = 1.0) -> None:
         """Everything mirrored, narrowed and turned."""
@@ -189,7 +195,7 @@ class Sketch:
         for _, run in groupby(self.parts, key=lambda p: p.group):
             parts = [(p, p.points * scale + shift) for p in run]
             for part, points in parts:
-                if ink and not part.width:
+                if ink and not part.width and part.group != BARE:
                     joint = (
                         "curve" if ink > 1 and len(points) > 8 else None
                     )  # dear, and seen on wide lines alone
@@ -201,7 +207,7 @@ class Sketch:
                     draw.line(flat, fill=part.colour, width=max(1, round(part.width * scale)))
                 else:
                     draw.polygon(flat, fill=part.colour)
-            if toned and not parts[0][0].width:
+            if toned and not parts[0][0].width and parts[0][0].group != BARE:
                 _tone(image, [q for _, q in parts], depth * light, tone)
         rgba = np.asarray(image.resize((side, side), Image.Resampling.BOX))
         return rgba, np.vstack(self.seen) * (scale / _OVER) + shift / _OVER if self.seen else None

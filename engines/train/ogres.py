@@ -37,17 +37,9 @@ def limb(
     b = a + polar(angles[0], lengths[0])
     c = b + polar(angles[1], lengths[1])
     w = np.asarray(widths, np.float64)
-    joint = np.linspace(0, 2 * np.pi, 13)[:-1]
-    sk.fill(
-        b
-        + 0.9
-        * float(np.interp(0.5, np.linspace(0, 1, len(w)), w))
-        * np.stack([np.cos(joint), np.sin(joint)], 1),
-        colour,
-        group,
-    )
-    bones = np.stack([a, 0.5 * (a + b), b, 0.5 * (b + c), c])
-    sk.fill(tube(bones, np.interp(np.linspace(0, 1, 5), np.linspace(0, 1, len(w)), w), 4), colour, group)
+    w = np.interp(np.linspace(0, 1, 5), np.linspace(0, 1, len(w)), w)
+    for upper, lower, wide in ((a, b, w[:3]), (b, c, w[2:])):  # a bone each: a bent band would cross itself
+        sk.fill(tube(np.stack([upper, 0.5 * (upper + lower), lower]), wide, 4), colour, group)
     return c
 
 
