@@ -46,11 +46,11 @@ def bank_of_part(bank: Path, recipe: Recipe, seed: int, k: int, say: Say = print
     part = recipe.later[k - 1]
     want: dict[str, object] = {
         "before": json.loads((before / "recipe.json").read_text()),
-        "more": [part.creatures, part.cartoons, part.episodes, part.effects, part.least_visible],
+        "more": [part.creatures, part.cartoons, part.episodes, part.effects, part.least_visible, part.beasts],
     }
     if not (folder / "recipe.json").exists() or json.loads((folder / "recipe.json").read_text()) != want:
         sizes = (part.creatures, part.cartoons, part.episodes, part.effects)
-        more = more_material(seed + 500 * k, *sizes, part.least_visible)
+        more = more_material(seed + 500 * k, *sizes, part.least_visible, part.beasts)
         say(f"part {k}: {len(more.sprites)} more sprites, {len(more.films)} more frames of episodes")
         Bank.load(before).with_more(more).save(folder, want)
     return folder

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engines.train.creatures import draw_creature
-from engines.train.effects import draw_effect
 from engines.train.films import WIDTH
+from engines.train.sprites.beasts import draw_beast
+from engines.train.sprites.creatures import draw_creature
+from engines.train.sprites.effects import draw_effect
 from stream.errors import ConfigError
 
 CHARACTER, THING = 0, 1
@@ -87,7 +88,7 @@ class Shelf:
 
 # Notes of a sprite: kind, whether its face is known, the face's box (NaN: none shown), its source.
 SPRITE_NOTES = 7
-SOURCES = ("creature", "cartoon", "art", "film")
+SOURCES = ("creature", "cartoon", "art", "film", "beast")
 FILM_BOXES = 8
 # Notes of a film picture: its boxes, whether its window was registered, the trust in the boxes, its film.
 REGISTERED, TRUST, FILM = (FILM_BOXES * 4 + i for i in range(3))
@@ -140,7 +141,7 @@ def _note(kind: int, source: str, face_known: bool, face: Box | None, scale: flo
 
 
 def creature_sprites(count: int, things: int, seed: int) -> Shelf:
-    """Softly shaded creatures and things of :mod:`engines.train.creatures`."""
+    """Softly shaded creatures and things of :mod:`engines.train.sprites.creatures`."""
 
     def each() -> Iterable[tuple[Bytes, list[float]]]:
         for i in range(count + things):
@@ -296,7 +297,7 @@ def episode_shelf(
 
 
 def effect_sprites(count: int, seed: int) -> Shelf:
-    """Foam, smoke, ships and other things of :mod:`engines.train.effects`, never to be boxed."""
+    """Foam, smoke, ships and other things of :mod:`engines.train.sprites.effects`, never to be boxed."""
 
     def each() -> Iterable[tuple[Bytes, list[float]]]:
         for i in range(count):
@@ -306,13 +307,31 @@ def effect_sprites(count: int, seed: int) -> Shelf:
     return Shelf.of(each(), SPRITE_NOTES)
 
 
+def beast_sprites(count: int, seed: int) -> Shelf:
+    """Winged, serpentine, heavy and dark cel characters of :mod:`engines.train.sprites.beasts`."""
+
+    def each() -> Iterable[tuple[Bytes, list[float]]]:
+        for i in range(count):
+            rgba, face = draw_beast(np.random.default_rng((seed, 7, i)), SPRITE_PX)
+            pixels, scale = premultiplied(rgba)
+            yield pixels, _note(CHARACTER, "beast", True, face, scale)
+
+    return Shelf.of(each(), SPRITE_NOTES)
+
+
 def more_material(
-    seed: int, creatures: int, cartoons: int, episodes: int, effects: int, least_visible: float
+    seed: int,
+    creatures: int,
+    cartoons: int,
+    episodes: int,
+    effects: int,
+    least_visible: float,
+    beasts: int = 0,
 ) -> Bank:
     """Characters, things and episodes to add to a bank that was built with another seed."""
     sprites = [creature_sprites(creatures, creatures // 3, seed)]
     sprites += [cartoon_sprites(cartoons, seed), cartoon_things(cartoons // 8, seed)]
-    sprites.append(effect_sprites(effects, seed))
+    sprites += [effect_sprites(effects, seed), beast_sprites(beasts, seed)]
     return Bank(
         Shelf.join(sprites),
         cartoon_backdrops(cartoons // 12, seed),

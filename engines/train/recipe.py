@@ -15,7 +15,8 @@ class Part:
     """A later part of a run, from step ``start`` on: the rate starts over at ``rate``, and the bank grows.
 
     It grows by ``creatures``, ``cartoons``, ``episodes`` of 16 frames, in which characters count of which
-    ``least_visible`` is seen, and ``effects`` (things that move and are no characters). The films are
+    ``least_visible`` is seen, ``effects`` (things that move and are no characters) and ``beasts`` (winged,
+    serpentine, heavy and dark cel characters). The films are
     labelled by views at the longer sides ``self_sides``, with about ``self_boxes`` boxes per frame, inside
     which everything else is no character.
     """
@@ -26,6 +27,7 @@ class Part:
     cartoons: int = 0
     episodes: int = 0
     effects: int = 0
+    beasts: int = 0
     least_visible: float = 0.3
     self_boxes: float = 0.8
     self_sides: tuple[int, ...] = (256, 320, 416)

@@ -53,6 +53,7 @@ class SceneSettings:
     empty: float = 0.06
 
 
+SHARES = np.array([1.0, 1.2, 0.5, 0.5, 1.0])  # of creatures, cartoons, art, film and beasts in a crowd
 _ONE, _ZERO = np.ones(3, np.float32), np.zeros(3, np.float32)
 
 
@@ -66,7 +67,7 @@ class SceneMaker:
         self.things = np.nonzero(notes[:, 0] != CHARACTER)[0]
         # Every source of characters is drawn equally often, however many sprites it has; art by half.
         source = notes[self.characters, 6].astype(int)
-        share = np.array([1.0, 1.2, 0.5, 0.5])[source] / np.bincount(source, minlength=4)[source]
+        share = SHARES[source] / np.bincount(source, minlength=len(SHARES))[source]
         self.chance = np.cumsum(share / share.sum())
         self.grain = np.random.default_rng(seed).normal(size=(256, 256)).astype(np.float32)
         films = bank.films.notes

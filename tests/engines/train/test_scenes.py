@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from engines.train.backdrops import plain_backdrops
-from engines.train.creatures import draw_creature
 from engines.train.looks import broken
 from engines.train.material import (
     FILM_BOXES,
@@ -21,6 +20,7 @@ from engines.train.material import (
 )
 from engines.train.pasting import NO_OWNER, around, extents, paste
 from engines.train.scenes import MAX_BOXES, SceneMaker, SceneSettings
+from engines.train.sprites.creatures import draw_creature
 from stream.errors import ConfigError
 
 ONE, ZERO = np.ones(3, np.float32), np.zeros(3, np.float32)

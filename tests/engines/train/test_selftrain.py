@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.train.backdrops import plain_backdrops
-from engines.train.creatures import draw_creature
 from engines.train.material import FILM_BOXES, FILM_NOTES, Bank, Shelf, creature_sprites, film_note
 from engines.train.selftrain import agreed, relabel, self_label
+from engines.train.sprites.creatures import draw_creature
 
 BOX = np.array([40.0, 30, 120, 110], np.float32)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engines.train.beast_heads import bird_head, owl_head, serpent_head
-from engines.train.cels import (
+from engines.train.sprites.cels import (
     Colour,
     Floats,
     Palette,
@@ -20,6 +19,7 @@ from engines.train.cels import (
     tube,
     turned,
 )
+from engines.train.sprites.heads import bird_head, owl_head, serpent_head
 
 
 class _Wing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engines.train.cels import Colour, Floats, Palette, Sketch, blob, curve, shade, turned
+from engines.train.sprites.cels import Colour, Floats, Palette, Sketch, blob, curve, shade, turned
 
 
 def eyes(sk: Sketch, rng: np.random.Generator, spots: ArrayLike, r: float, p: Palette) -> None:

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from engines.train.beasts import FAMILIES, draw_beast
-from engines.train.cels import Sketch
+from engines.train.sprites.beasts import FAMILIES, draw_beast
+from engines.train.sprites.cels import Sketch
 
 
 @pytest.fixture(scope="module")

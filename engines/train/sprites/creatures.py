@@ -1,4 +1,4 @@
-"""Softly shaded creatures, drawn: ellipsoids of :mod:`engines.train.heaps` with a light, fur and ink."""
+"""Softly shaded creatures: the ellipsoids of :mod:`engines.train.sprites.heaps` with light, fur and ink."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.train.heaps import Floats, build, build_clutter
+from engines.train.sprites.heaps import Floats, build, build_clutter
 
 
 @numba.njit(cache=True, fastmath=True)

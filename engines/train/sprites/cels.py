@@ -1,6 +1,6 @@
 """What a cel painter draws with: smooth outlines, flat paint, one shadow tone, an ink line.
 
-:mod:`engines.train.beasts` composes its animals of these. Coordinates are free (y down): a sketch is
+:mod:`engines.train.sprites.beasts` composes its animals of these. Coordinates are free (y down): a sketch is
 turned, fitted to the picture and painted at the end, so that who draws need not know how large it becomes.
 """
 

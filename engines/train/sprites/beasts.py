@@ -2,7 +2,7 @@
 
 A detector that has seen only bipeds, blobs and shaded creatures overlooks a vulture with spread wings, a
 coiled serpent, a giant as broad as tall or a dark figure from behind. The families here are drawn with the
-cel painter's means of :mod:`engines.train.cels`; every call invents another animal.
+cel painter's means of :mod:`engines.train.sprites.cels`; every call invents another animal.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from engines.train.beast_heads import beast_head, bird_head, eyes, human_head, owl_head, serpent_head
-from engines.train.cels import (
+from engines.train.sprites.cels import (
     BARE,
     Box,
     Bytes,
@@ -31,8 +30,9 @@ from engines.train.cels import (
     sides,
     tube,
 )
-from engines.train.ogres import dark_figure, giant, limb
-from engines.train.wings import winged
+from engines.train.sprites.heads import beast_head, bird_head, eyes, human_head, owl_head, serpent_head
+from engines.train.sprites.ogres import dark_figure, giant, limb
+from engines.train.sprites.wings import winged
 
 _LEAST_FACE = 8.0  # pixels of the longer side; under that a face is a dot
 _WHOLE = 0.97  # of the drawn area in one piece, or it is drawn again

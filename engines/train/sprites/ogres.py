@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engines.train.beast_heads import beast_head, human_head, owl_head
-from engines.train.cels import (
+from engines.train.sprites.cels import (
     Colour,
     Floats,
     Palette,
@@ -21,6 +20,7 @@ from engines.train.cels import (
     towards,
     tube,
 )
+from engines.train.sprites.heads import beast_head, human_head, owl_head
 
 
 def limb(

@@ -187,7 +187,7 @@ def _rock(rng: np.random.Generator, image: Image.Image) -> None:
 
 def _shadow(rng: np.random.Generator, image: Image.Image) -> None:
     """What a character throws on the ground or the water: its flattened outline, half transparent."""
-    from engines.train.creatures import draw_creature
+    from engines.train.sprites.creatures import draw_creature
 
     n = image.width
     rgba, _ = draw_creature(rng, 128)

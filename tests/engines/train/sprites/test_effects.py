@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.train.effects import EFFECTS, draw_effect
 from engines.train.material import SPRITE_NOTES, THING, effect_sprites
+from engines.train.sprites.effects import EFFECTS, draw_effect
 
 
 @pytest.mark.parametrize("kind", sorted(EFFECTS))
