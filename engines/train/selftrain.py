@@ -79,7 +79,8 @@ def self_label(
     """The bank with pseudo boxes on its real films, and how many there are.
 
     ``boxes_per_frame``: the budget that sets the smallest score taken, film by film, because one film's look
-    is easier than another's; raising it takes more and worse boxes. ``longer_sides``: as in :func:`agreed`.
+    is easier than another's; raising it takes more and worse boxes, and 0 takes none, which leaves the films
+    as their motion has them. ``longer_sides``: as in :func:`agreed`.
     ``judge_inside``: that a part of a taken box is not a character itself is learned too.
     """
     net.eval()
@@ -92,7 +93,8 @@ def self_label(
     for film in np.unique(notes[real, FILM]):
         mine = [int(i) for i in real if notes[i, FILM] == film]
         every = np.sort(np.concatenate([np.zeros(1, np.float32), *(answers[i][1] for i in mine)]))[::-1]
-        floors[film] = float(every[min(len(every) - 1, int(boxes_per_frame * len(mine)))])
+        worst = float(every[min(len(every) - 1, int(boxes_per_frame * len(mine)))])
+        floors[film] = worst if boxes_per_frame else np.inf
     total = 0
 
     def each() -> list[tuple[NDArray[np.uint8], list[float]]]:

@@ -127,9 +127,18 @@ def test_every_film_has_its_own_budget():
     assert [len(boxes_of(new, i)) for i in range(8)] == [1] * 8
 
 
+def test_without_a_budget_the_films_are_as_their_motion_has_them():
+    blob = np.array([[60.0, 50, 90, 80]], np.float32)
+    bank = bank_of([(picture(True), film_note(blob, True, 0.5))])
+    new, count = self_label(Red(), bank, boxes_per_frame=0.0, judge_inside=True)
+    assert count == 0
+    assert boxes_of(new, 0) == pytest.approx(blob)
+    assert np.array_equal(new.films[0], bank.films[0])
+
+
 def test_a_relabelled_bank_can_be_loaded(tmp_path: Path):
     bank_of([(picture(True), film_note(NOTHING, True, 0.5))]).save(tmp_path / "a", {})
-    assert relabel(Red(), tmp_path / "a", tmp_path / "b", 0.0) == 1
+    assert relabel(Red(), tmp_path / "a", tmp_path / "b", 1.0) == 1
     assert len(boxes_of(Bank.load(tmp_path / "b"), 0)) == 1
 
 
