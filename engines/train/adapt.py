@@ -35,7 +35,8 @@ from engines.train.adapt_signal import FEWEST, Judge, Signal
 from engines.train.adapt_start import read_embedder, recalibrated
 from engines.train.adapt_views import CropAugmentation, CropViews, PairSampler, pixels
 from engines.train.batches import apart, vicreg
-from engines.train.embedder import Embedder, embed, export
+from engines.train.embedder import Embedder, embed
+from engines.train.embedder_file import export
 from engines.train.views import SIDE, normalize
 
 Told = Callable[[int, int, float | None], None]  # step, steps, the signal's score where it was looked at
@@ -57,7 +58,7 @@ class AdaptRecipe:
     weight_decay: float = 0.02
     warmup: int = 50  # steps
     average: float = 0.99  # decay of the averaged weights
-    way: float = 0.5  # share of the way to them from trained weights; raising it learns more and forgets more
+    way: float = 0.75  # share of the way to them from trained weights; raising it learns more, forgets more
     apart_weight: float = 10.0  # of the push between two boxes of one frame
     held_out: float = 0.2  # share of the tracks that measure; raising it measures more finely and learns less
     looks: int = 6  # how often the signal is measured on the way

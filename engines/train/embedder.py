@@ -17,7 +17,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,17 +27,11 @@ from engines.nets.densenet import DenseNet, densenet_small
 from engines.runtime.base import EngineError
 from engines.train import figures
 from engines.train.batches import BatchSize, Sampler, apart, contrast, vicreg
-from engines.train.folded import fill, folded_densenet
+from engines.train.embedder_file import export
 from engines.train.identities import BankSize, facts_of, kept, training_bank, validation_bank
-from engines.train.quiet import quiet_export
-from engines.train.views import MEAN, SIDE, STD, Augmentation, Bank, Views
+from engines.train.views import Augmentation, Bank, Views
 
-CREDITS = (
-    "Big Buck Bunny (c) 2008 Blender Foundation, www.bigbuckbunny.org, CC BY 3.0; "
-    "Sintel (c) Blender Foundation, durian.blender.org, CC BY 3.0; "
-    "Pepper&Carrot universe by David Revoy, game art by Anna Dorokhova, CC BY 4.0; "
-    "Popeye the Sailor Meets Sindbad the Sailor (1936), public domain"
-)
+_SAMPLED = 5  # seed of the views by which an embedder that is gone on from gets its statistics
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,7 @@ class Recipe:
     weight_decay: float = 0.02
     warmup: int = 100  # steps
     average: float = 0.998  # decay of the averaged weights, which are the ones exported
+    way: float = 0.5  # share taken of the way from an embedder gone on from; raising it forgets more of that
     batch: BatchSize = field(default_factory=BatchSize)
     bank: BankSize = field(default_factory=BankSize)
     validation_casts: int = 6  # of each kind; raising it measures more finely and costs time at every look
@@ -61,6 +55,8 @@ class Recipe:
 
 RECIPES = {
     "default": Recipe(),
+    # goes on from the default's embedder (--start) with more characters, in larger casts
+    "more": Recipe(steps=1600, rate=7e-4, bank=BankSize(1000, 8, 8, 400)),
     # tries the machinery on a machine in a minute; its network is of no use
     "quick": Recipe(
         steps=60,
@@ -117,6 +113,12 @@ class Training:
             last weights.
         folder: where ``checkpoint.pt`` goes; None keeps none.
         minutes: the schedule follows the clock instead of ``recipe.steps``.
+        start: an embedder's ONNX file to go on from; the result lies ``recipe.way`` of the way from it to
+            what is learned (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); None begins with
+            random weights.
+
+    Raises:
+        EngineError: ``start`` is another network's file.
     """
 
     def __init__(
@@ -129,20 +131,32 @@ class Training:
         folder: Path | None = None,
         minutes: float | None = None,
         bf16: bool = True,
+        start: Path | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.recipe, self.bank, self.validation, self.seed = recipe, bank, validation, seed
         self.folder, self.minutes, self.bf16 = folder, minutes, bf16
+        self.views = Views(bank, augmentation=recipe.augmentation)
+        self.sampler = Sampler(bank, recipe.batch, recipe.bank.members)
         self.learner = _Learner().to(memory_format=torch.channels_last)
+        self.first = None if start is None else self._begin_at(start)
         self.averaged = copy.deepcopy(self.learner.embedder).eval()
         self.optimizer = torch.optim.AdamW(
             self.learner.parameters(), recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         )
-        self.views = Views(bank, augmentation=recipe.augmentation)
-        self.sampler = Sampler(bank, recipe.batch, recipe.bank.members)
         self.step, self.seconds = 0, 0.0
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.log: list[dict[str, float]] = []
+
+    def _begin_at(self, start: Path) -> dict[str, Tensor]:
+        """Put the file's weights into the learner, its folded normalizations by views of the bank."""
+        from engines.train.adapt_start import read_embedder, recalibrated  # which imports this module
+
+        rng, generator = np.random.default_rng(_SAMPLED), torch.Generator().manual_seed(_SAMPLED)
+        batches = [self.views.make(self.sampler.batch(rng).rows, generator) for _ in range(4)]
+        embedder = recalibrated(read_embedder(start), torch.cat(batches))
+        self.learner.embedder.load_state_dict(embedder.state_dict())
+        return embedder.state_dict()
 
     @property
     def progress(self) -> float:
@@ -159,9 +173,19 @@ class Training:
             self.seconds += time.monotonic() - began
             if self.step % every == 0 or self.progress >= 1:
                 self._look(loss)
+        return self._result()
+
+    def _result(self) -> Embedder:
+        """The best averaged weights, as far from those it began with as the recipe says."""
+        result = copy.deepcopy(self.averaged)
         if self.best is not None:
-            self.averaged.load_state_dict(self.best[1])
-        return self.averaged
+            result.load_state_dict(self.best[1])
+        if self.first is not None:
+            with torch.no_grad():
+                for name, value in result.state_dict().items():
+                    if value.is_floating_point():
+                        value.lerp_(self.first[name], 1 - self.recipe.way)
+        return result
 
     def _learn(self) -> float:
         # each step draws from its own seed, so that a resumed training goes on as if never stopped
@@ -211,9 +235,7 @@ class Training:
         if self.folder is not None:
             self.save(self.folder / "checkpoint.pt")
             if self.best is not None:
-                best = copy.deepcopy(self.averaged)
-                best.load_state_dict(self.best[1])
-                export(best, self.folder / "embedder.onnx", {"steps": self.step, "seed": self.seed})
+                export(self._result(), self.folder / "embedder.onnx", {"steps": self.step, "seed": self.seed})
 
     def save(self, path: Path) -> None:
         """Everything that :meth:`resume` needs, written whole or not at all."""
@@ -281,63 +303,6 @@ def by_cast(x: np.ndarray, identities: np.ndarray, members: int = 6) -> float:
     return float(np.mean([figures.retrieval(x[cast == c], identities[cast == c]) for c in np.unique(cast)]))
 
 
-def export(embedder: Embedder, path: Path, facts: dict[str, Any], graph: Path | None = None) -> None:
-    """The embedder as ONNX, dynamic batch: ``images`` (N, 3, 64, 64) -> ``embedding`` (N, D); atomic.
-
-    Args:
-        facts: what the file's metadata says besides what the pipeline needs.
-        graph: a file that this function wrote of the same architecture. Its graph is taken with these weights
-            in it, at once; a trace takes ten seconds.
-
-    Raises:
-        ValueError: ``graph`` is of another architecture.
-    """
-    import onnx
-
-    embedder = copy.deepcopy(embedder).eval().to(memory_format=torch.contiguous_format)
-    if graph is None:
-        model = _traced(embedder)
-    else:
-        model = onnx.load(str(graph))
-        fill(model, embedder, folded_densenet)
-    metadata = {
-        "imgsz": json.dumps([SIDE, SIDE]),
-        "mean": json.dumps(MEAN),
-        "std": json.dumps(STD),
-        "task": "embed",
-        "fit": "pad",
-        "margin": "0.08",
-        "color": "RGB, 0..1, then (x - mean) / std",
-        "author": "celstream",
-        "license": "Apache-2.0",
-        "credits": CREDITS,
-        **{k: str(v) for k, v in facts.items()},
-    }
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    onnx.save(model, part)
-    part.replace(path)
-
-
-def _traced(embedder: Embedder) -> Any:
-    batch = torch.export.Dim("N", min=1)
-    with quiet_export():
-        program = torch.onnx.export(
-            embedder,
-            (torch.zeros(2, 3, SIDE, SIDE),),
-            input_names=["images"],
-            output_names=["embedding"],
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    return program.model_proto
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line; ``--help`` says what there is."""
     parser = argparse.ArgumentParser(prog="python -m engines.train.embedder", description=__doc__)
@@ -349,6 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, help="train by the clock instead of the recipe's steps")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--start", type=Path, help="an embedder's ONNX file to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
@@ -369,7 +335,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.out, "validation", {"casts": casts, "version": 3}, lambda: validation_bank(0, casts)
     )
     training = Training(
-        recipe, bank, validation, seed=options.seed, folder=options.out, minutes=options.minutes
+        recipe,
+        bank,
+        validation,
+        seed=options.seed,
+        folder=options.out,
+        minutes=options.minutes,
+        start=options.start,
     )
     if options.resume:
         training.resume(options.out / "checkpoint.pt")

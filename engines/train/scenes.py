@@ -53,7 +53,7 @@ class SceneSettings:
     empty: float = 0.06
 
 
-SHARES = np.array([1.0, 1.2, 0.5, 0.5, 1.0])  # of creatures, cartoons, art, film and beasts in a crowd
+SHARES = np.array([1.2, 1.2, 0.5, 0.5, 0.8])  # of creatures, cartoons, art, film and beasts in a crowd
 _ONE, _ZERO = np.ones(3, np.float32), np.zeros(3, np.float32)
 
 

@@ -20,7 +20,8 @@ from engines.train.adapt import Adapted, AdaptRecipe, adapt, embed_crops, planne
 from engines.train.adapt_signal import Judge
 from engines.train.adapt_start import read_embedder, recalibrated
 from engines.train.adapt_views import CropAugmentation, CropViews, PairSampler, pixels
-from engines.train.embedder import Embedder, export
+from engines.train.embedder import Embedder
+from engines.train.embedder_file import export
 from engines.train.views import Augmentation, normalize
 from kernels.image import crop_square
 from stream.cartoon.characters import make_cast
@@ -180,6 +181,30 @@ def test_it_is_better_than_a_random_network_and_says_by_how_much() -> None:
     x = adapted.embed(s.crops)
     assert np.allclose(np.linalg.norm(x, axis=1), 1, atol=1e-4)
     assert figures.retrieval(x, s.names) > figures.retrieval(poor, s.names)
+
+
+def test_what_is_taken_lies_half_the_way_from_trained_weights() -> None:
+    s = show()
+    poor = np.random.default_rng(0).normal(size=(len(s.crops), 8)).astype(np.float32)
+
+    def learned(way: float) -> dict[str, torch.Tensor]:
+        adapted = s.adapt(before=poor, steps=6, recipe=replace(RECIPE, looks=1, way=way))
+        assert adapted.taken_step == 6
+        return {k: v for k, v in adapted.embedder.state_dict().items() if k.startswith("net.")}
+
+    none, half, whole = learned(0.0), learned(0.5), learned(1.0)
+    assert max(float((none[k] - whole[k]).abs().max()) for k in none if none[k].is_floating_point()) > 1e-4
+    for k in none:
+        assert torch.allclose(half[k].float(), (none[k].float() + whole[k].float()) / 2, atol=1e-6), k
+
+
+def test_from_no_weights_it_goes_the_whole_way() -> None:
+    half, whole = (
+        show().adapt(steps=6, start=None, recipe=replace(RECIPE, looks=1, way=way)).history
+        for way in (0.5, 1.0)
+    )
+    assert half == whole
+    assert half
 
 
 def test_perfect_embeddings_are_not_given_up() -> None:

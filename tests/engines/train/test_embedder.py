@@ -16,9 +16,10 @@ from engines.models import resolve
 from engines.nets.densenet import DenseNet, current_names, densenet121, densenet161, densenet_small
 from engines.runtime.base import EngineError
 from engines.train import figures, film_crops, identities
+from engines.train.adapt_start import read_embedder
 from engines.train.batches import BatchSize, Sampler, contrast
 from engines.train.embedder import Embedder, Recipe, Training, by_cast, embed, main, validation_views
-from engines.train.views import GREY, MEAN, STD, Augmentation, Bank, Views
+from engines.train.views import GREY, MEAN, SIDE, STD, Augmentation, Bank, Views
 
 SMALL = identities.BankSize(casts=8, members=6, pictures=4, backgrounds=24)
 RECIPE = Recipe(
@@ -159,6 +160,21 @@ def test_same_seed_same_weights_and_resume_goes_on_exactly(bank: Bank, tmp_path:
     assert not torch.equal(whole["net.features.conv0.weight"], other["net.features.conv0.weight"])
     with pytest.raises(EngineError, match="expected a checkpoint of seed 9, found seed 3"):
         Training(recipe, bank, seed=9).resume(tmp_path / "checkpoint.pt")
+
+
+def test_going_on_from_an_embedder_takes_a_part_of_the_way(bank: Bank) -> None:
+    start = resolve("default", "embedder").path
+
+    def learned(way: float) -> Embedder:
+        return Training(replace(RECIPE, steps=2, way=way), bank, seed=1, start=start).run(every=2)
+
+    none, half, whole = (learned(way).state_dict() for way in (0.0, 0.5, 1.0))
+    names = [name for name, value in none.items() if value.is_floating_point()]
+    assert max(float((none[n] - whole[n]).abs().max()) for n in names) > 1e-4
+    assert all(torch.allclose(half[n], (none[n] + whole[n]) / 2, atol=1e-5) for n in names)
+    # none of the way is the file itself, in the statistics of the bank
+    x = torch.rand(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert np.allclose(embed(learned(0.0), x), embed(read_embedder(start), x), atol=1e-3)
 
 
 def test_the_command_trains_and_exports_what_torch_computes_for_any_batch(tmp_path: Path) -> None:
