@@ -76,10 +76,11 @@ class _Plan:
     def _named(self, video: Video) -> Video:
         """The name that its content has in the folder; else one that no other video has, here or there."""
         name, uri = self._known.get(video.fingerprint, ("", ""))
-        if name and uri != video.uri and _has_content(uri, video):
+        elsewhere = uri != video.uri and not _is_one_file(uri, video.uri)
+        if name and elsewhere and _has_content(uri, video):
             self._note(f"{video.uri}: the same content as {uri}, counted twice; leave one of them out")
         elif name and name not in self.names and not is_url(video.uri):
-            if uri != video.uri:
+            if elsewhere:
                 self._note(f"{video.uri}: known as {name}, moved from {uri}; what is done of it is kept")
             return dataclasses.replace(video, name=name)
         other = self.folder.uri_of(video.name)
@@ -100,6 +101,14 @@ class _Plan:
                 f"{video.uri}: a live stream, recorded as {name}: {video.name} is an earlier recording"
             )
         return dataclasses.replace(video, name=name)
+
+
+def _is_one_file(uri: str, other: str) -> bool:
+    """Whether two spellings of a path, one of them relative, say, mean one file."""
+    try:
+        return Path(uri).samefile(other)
+    except (OSError, ValueError):  # not there, or no path at all
+        return False
 
 
 def _has_content(uri: str, video: Video) -> bool:

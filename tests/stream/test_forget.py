@@ -77,6 +77,18 @@ def test_a_copy_is_counted_twice_and_told(top: Path) -> None:
     assert any("the same content as" in note and "counted twice" in note for note in summary.notes)
 
 
+def test_another_spelling_of_its_path_is_the_same_video(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = top / "fresh"
+    before = stamps(work)
+    (top / "link").symlink_to(top / "films")
+    monkeypatch.chdir(top)
+    for films in (Path("films"), Path("work") / ".." / "films", top / "link"):
+        summary = run(films, work, load_config(values=SETTINGS), report=False)
+        assert (summary.videos, summary.segments_done_before) == (2, summary.segments)
+        assert not [note for note in summary.notes if "moved" in note or "twice" in note]
+    assert stamps(work) == before
+
+
 def test_another_video_under_the_old_name_is_not_taken_for_it(top: Path) -> None:
     work, films = top / "fresh", top / "films"
     (films / "show.mp4").rename(films / "old show.mp4")
