@@ -7,9 +7,8 @@ characters; everything else is unknown, and the training does not judge it.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -22,7 +21,6 @@ HEIGHT, WIDTH = 256, 416  # the largest stored picture; the detector works at le
 LOOK_HEIGHT, LOOK_WIDTH = 192, 320  # motion is analysed in smaller ones
 CUT = 0.10  # mean change of 24x40 thumbnails, 0..1, that starts a new shot
 WINDOW = 11  # frames compared, about 2.5 s
-SURE = 0.03  # smallest peak of a registration that is believed
 CELL = 4  # the map of knowledge has one cell per 4x4 pixels
 
 
@@ -142,7 +140,7 @@ def analyse(window: list[NDArray[np.uint8]]) -> FilmFrame:
             sure.append(peak)
             i += step
             moves[i] = (y, x)
-    if min(sure) < SURE or max(max(abs(y), abs(x)) for y, x in moves) > 60:
+    if min(sure) < 0.03 or max(max(abs(y), abs(x)) for y, x in moves) > 60:
         return FilmFrame(image, unknown, nothing, False)
     stack = np.full((len(window), height, width), np.nan, np.float32)
     soft = [ndimage.uniform_filter(g, 3) for g in grey]
@@ -207,47 +205,8 @@ def film_frames(path: Path, per_second: float = 4.0, keep_every: int = 5) -> Ite
     for shot in shots(small_frames(path, per_second)):
         offset = min(keep_every // 2, len(shot) - 1)
         small = [shrunk(frame) for frame in shot]
-        found, places = [], []
         for middle in range(offset, len(shot), keep_every):
             first = max(0, min(middle - WINDOW // 2, len(shot) - WINDOW))
             window = small[first : first + WINDOW]
             # The window's middle is what is analysed; near a cut that is up to half a window off.
-            found.append(analyse(window))
-            places.append(first + len(window) // 2)
-        for frame, place in zip(over_the_shot(found), places, strict=True):
-            yield enlarged(frame, shot[place])
-
-
-def over_the_shot(found: list[FilmFrame]) -> list[FilmFrame]:
-    """What moved in any window of a shot is unknown in all of them, as far as the camera can be followed.
-
-    Limited animation holds a drawing for seconds: a figure that a window of 2.5 s calls still, and so
-    background, has moved or will move elsewhere in the shot.
-    """
-    grey = [frame.image.astype(np.float32).mean(2) for frame in found]
-    steps = [shift_between(a, b) for a, b in itertools.pairwise(grey)]
-    spread = []
-    for i, frame in enumerate(found):
-        unknown = frame.unknown.copy()
-        for way in (-1, 1):
-            y = x = 0
-            k = i
-            while 0 <= k + way < len(found):
-                dy, dx, peak = steps[min(k, k + way)]
-                if peak < SURE:
-                    break
-                y, x, k = y + way * dy, x + way * dx, k + way
-                if found[k].registered:
-                    unknown |= _moved(found[k].unknown, round(y / CELL), round(x / CELL))
-        spread.append(replace(frame, unknown=unknown))
-    return spread
-
-
-def _moved(cells: NDArray[np.bool_], dy: int, dx: int) -> NDArray[np.bool_]:
-    """The map shifted by whole cells; nothing comes in from outside."""
-    out = np.zeros_like(cells)
-    h, w = cells.shape
-    if abs(dy) < h and abs(dx) < w:
-        part = cells[max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)]
-        out[max(0, dy) : h + min(0, dy), max(0, dx) : w + min(0, dx)] = part
-    return out
+            yield enlarged(analyse(window), shot[first + len(window) // 2])

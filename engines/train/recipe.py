@@ -53,7 +53,7 @@ class Recipe:
     last one's scores become probabilities. Raising either measures more finely and takes longer.
     """
 
-    steps: int = 22400
+    steps: int = 24000
     batch: int = 16
     rate: float = 2e-3
     decay: float = 0.02
@@ -76,7 +76,20 @@ class Recipe:
         (256, 416, 0.2),
     )
     late_step: int = 5800
-    self_steps: tuple[int, ...] = (4200, 6500, 8800, 10300, 12300, 14000, 15300, 17800, 20000, 21200)
+    self_steps: tuple[int, ...] = (
+        4200,
+        6500,
+        8800,
+        10300,
+        12300,
+        14000,
+        15300,
+        17800,
+        20000,
+        21200,
+        22400,
+        23300,
+    )
     self_boxes: float = 0.8
     later: tuple[Part, ...] = (
         Part(10300, 1.2e-3, creatures=1800, cartoons=4800, episodes=160),
@@ -84,6 +97,7 @@ class Recipe:
         # What the detector believed of the films by then held ships and shadows: it lets go of that first.
         Part(17800, 1.2e-3, effects=1800, beasts=4000, self_boxes=0.0),
         Part(20000, 7e-4, self_boxes=0.6),
+        Part(22400, 7e-4, self_boxes=0.6),
     )
     creatures: int = 2400
     cartoons: int = 3200
