@@ -35,7 +35,7 @@ from engines.train.adapt_signal import FEWEST, Judge, Signal
 from engines.train.adapt_start import read_embedder, recalibrated
 from engines.train.adapt_views import CropAugmentation, CropViews, PairSampler, pixels
 from engines.train.batches import apart, vicreg
-from engines.train.embedder import Embedder, embed
+from engines.train.embedder import Embedder, embed, go_part_of_the_way
 from engines.train.embedder_file import export
 from engines.train.views import SIDE, normalize
 
@@ -290,10 +290,8 @@ class _Course:
     def _embedder(self) -> Embedder:
         """The network a share of the way to the averaged weights, its mean the show's."""
         embedder = copy.deepcopy(self.averaged)
+        go_part_of_the_way(embedder, self.first, self.way)
         with torch.inference_mode():
-            for name, value in embedder.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(self.first[name], 1 - self.way)
             parts = [embedder.net(part).float() for part in self.sample.split(_EMBEDDED)]
             embedder.mean.copy_(torch.cat(parts).mean(0))
         return embedder

@@ -114,8 +114,7 @@ class Training:
         folder: where ``checkpoint.pt`` goes; None keeps none.
         minutes: the schedule follows the clock instead of ``recipe.steps``.
         start: an embedder's ONNX file to go on from; the result lies ``recipe.way`` of the way from it to
-            what is learned (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); None begins with
-            random weights.
+            what is learned, see :func:`go_part_of_the_way`; None begins with random weights.
 
     Raises:
         EngineError: ``start`` is another network's file.
@@ -181,10 +180,7 @@ class Training:
         if self.best is not None:
             result.load_state_dict(self.best[1])
         if self.first is not None:
-            with torch.no_grad():
-                for name, value in result.state_dict().items():
-                    if value.is_floating_point():
-                        value.lerp_(self.first[name], 1 - self.recipe.way)
+            go_part_of_the_way(result, self.first, self.recipe.way)
         return result
 
     def _learn(self) -> float:
@@ -273,6 +269,18 @@ class Training:
             state["seconds"],
             state["log"],
         )
+
+
+@torch.no_grad()
+def go_part_of_the_way(learned: nn.Module, first: dict[str, Tensor], way: float) -> None:
+    """Move weights back, in place, to a point between those they began with and themselves.
+
+    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models". ``way``: 0 is ``first``, 1 all that
+    was learned; raising it keeps less of what was known before.
+    """
+    for name, value in learned.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(first[name], 1 - way)
 
 
 def validation_views(bank: Bank, seed: int = 0) -> Tensor:
