@@ -117,6 +117,23 @@ class Yolo(nn.Module):
         return torch.cat([(low + high) / 2, high - low, scores], -1).transpose(1, 2)
 
 
+def deepened(net: Yolo, depth: int) -> Yolo:
+    """A net that computes what ``net`` does, of ``depth`` residual steps per stage, no fewer than it has.
+
+    The further steps are drawn from torch's generator and count nothing until the merges behind them learn
+    to listen (function-preserving growth: Chen et al. 2016, arXiv:1511.05641).
+    """
+    out = Yolo(net.classes, net.widths, depth, net.neck, background=net.background)
+    state = out.state_dict()
+    for name, value in net.state_dict().items():
+        if state[name].shape != value.shape:  # a merge: (out, in, 1, 1), the inputs of further steps last
+            state[name].zero_()[:, : value.shape[1]] = value
+        else:
+            state[name] = value
+    out.load_state_dict(state)
+    return out
+
+
 def parameter_count(net: nn.Module) -> int:
     """Number of weights of ``net``, the trainable ones."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

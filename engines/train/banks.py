@@ -6,12 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from engines.train.films import HEIGHT, WIDTH
 from engines.train.material import Bank, build_bank, more_material
 from engines.train.recipe import Recipe
 
 Say = Callable[[str], None]
+#: What a part adds, by the names that both :class:`Part` and :func:`more_material` have for it.
+MATERIAL = ("creatures", "cartoons", "episodes", "effects", "least_visible", "beasts", "props")
 
 
 def prepare(
@@ -44,13 +47,13 @@ def bank_of_part(bank: Path, recipe: Recipe, seed: int, k: int, say: Say = print
     before = bank_of_part(bank, recipe, seed, k - 1, say)
     folder = bank.with_name(f"{bank.name}-part{k}")
     part = recipe.later[k - 1]
+    sizes: dict[str, Any] = {field: getattr(part, field) for field in MATERIAL}
     want: dict[str, object] = {
         "before": json.loads((before / "recipe.json").read_text()),
-        "more": [part.creatures, part.cartoons, part.episodes, part.effects, part.least_visible, part.beasts],
+        "more": sizes,
     }
     if not (folder / "recipe.json").exists() or json.loads((folder / "recipe.json").read_text()) != want:
-        sizes = (part.creatures, part.cartoons, part.episodes, part.effects)
-        more = more_material(seed + 500 * k, *sizes, part.least_visible, part.beasts)
+        more = more_material(seed + 500 * k, **sizes)
         say(f"part {k}: {len(more.sprites)} more sprites, {len(more.films)} more frames of episodes")
         Bank.load(before).with_more(more).save(folder, want)
     return folder

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from engines.nets.yolo import Yolo, parameter_count
+from engines.nets.yolo import Yolo, deepened, parameter_count
 from engines.train.banks import bank_of_part, prepare
 from engines.train.calibrate import answers, fit_platt, with_platt
 from engines.train.export import export_detector
@@ -104,20 +104,35 @@ class Trainer:
         self.recipe, self.seed = recipe, seed
         self.net = Yolo(2, recipe.widths, recipe.depth, recipe.neck).to(memory_format=torch.channels_last)
         self.mean = copy.deepcopy(self.net).eval().requires_grad_(False)
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
-        heavy = [p for p in self.net.parameters() if p.ndim > 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=recipe.rate,
-        )
+        self.optimizer = self._optimizer()
         self.steps_done = 0
         self.seconds = 0.0
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        heavy = [p for p in self.net.parameters() if p.ndim > 1]
+        return torch.optim.AdamW(
+            [{"params": heavy, "weight_decay": self.recipe.decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.recipe.rate,
+        )
+
+    def _deepen(self, depth: int) -> None:
+        """Go on with a deeper net that computes the same; the optimizer starts over."""
+        grown = []
+        for net in (self.net, self.mean):  # one seed, so that the mean holds the same further steps
+            torch.manual_seed(self.seed + self.steps_done)
+            grown.append(deepened(net, depth))
+        self.net = grown[0].to(memory_format=torch.channels_last)
+        self.mean = grown[1].to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.optimizer = self._optimizer()
 
     def step(
         self, images: Tensor, truth: Tensor, ignore: Tensor, progress: float | None = None
     ) -> dict[str, float]:
         """Train on one batch; ``progress`` as in :meth:`Recipe.rate_at`. Returns the losses."""
         began = time.monotonic()
+        if self.net.depth != self.recipe.depth_at(self.steps_done):
+            self._deepen(self.recipe.depth_at(self.steps_done))
         rate = self.recipe.rate_at(self.steps_done, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -159,7 +174,7 @@ class Trainer:
             "step": self.steps_done,
             "seconds": self.seconds,
             "seed": self.seed,
-            "shape": (self.recipe.widths, self.recipe.depth, self.recipe.neck),
+            "shape": (self.recipe.widths, self.net.depth, self.recipe.neck),
         }
         part = path.with_suffix(f".part{os.getpid()}")
         torch.save(state, part)
@@ -168,13 +183,17 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises ConfigError when it belongs to another net or seed."""
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        mine = (self.recipe.widths, self.recipe.depth, self.recipe.neck)
+        # A checkpoint at the very step where the net deepens is of the shallower one.
+        depth = self.recipe.depth_at(max(0, state["step"] - 1))
+        mine = (self.recipe.widths, depth, self.recipe.neck)
         if tuple(state["shape"]) != mine or state["seed"] != self.seed:
             raise ConfigError(
                 f"--resume {path}: expected a checkpoint of net {mine} and seed {self.seed}, found "
                 f"{tuple(state['shape'])} and seed {state['seed']}; give that "
                 "recipe and seed, or another --scratch"
             )
+        if self.net.depth != depth:
+            self._deepen(depth)
         self.net.load_state_dict(state["net"])
         self.mean.load_state_dict(state["mean"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -19,6 +19,7 @@ from engines.train.films import WIDTH
 from engines.train.sprites.beasts import draw_beast
 from engines.train.sprites.creatures import draw_creature
 from engines.train.sprites.effects import draw_effect
+from engines.train.sprites.props import draw_prop
 from stream.errors import ConfigError
 
 CHARACTER, THING = 0, 1
@@ -307,6 +308,17 @@ def effect_sprites(count: int, seed: int) -> Shelf:
     return Shelf.of(each(), SPRITE_NOTES)
 
 
+def prop_sprites(count: int, seed: int) -> Shelf:
+    """Furniture, vessels, plants and more of :mod:`engines.train.sprites.props`, never to be boxed."""
+
+    def each() -> Iterable[tuple[Bytes, list[float]]]:
+        for i in range(count):
+            pixels, scale = premultiplied(draw_prop(np.random.default_rng((seed, 8, i)), SPRITE_PX))
+            yield pixels, _note(THING, "cartoon", True, None, scale)
+
+    return Shelf.of(each(), SPRITE_NOTES)
+
+
 def beast_sprites(count: int, seed: int) -> Shelf:
     """Winged, serpentine, heavy and dark cel characters of :mod:`engines.train.sprites.beasts`."""
 
@@ -327,11 +339,12 @@ def more_material(
     effects: int,
     least_visible: float,
     beasts: int = 0,
+    props: int = 0,
 ) -> Bank:
     """Characters, things and episodes to add to a bank that was built with another seed."""
     sprites = [creature_sprites(creatures, creatures // 3, seed)]
     sprites += [cartoon_sprites(cartoons, seed), cartoon_things(cartoons // 8, seed)]
-    sprites += [effect_sprites(effects, seed), beast_sprites(beasts, seed)]
+    sprites += [effect_sprites(effects, seed), beast_sprites(beasts, seed), prop_sprites(props, seed)]
     return Bank(
         Shelf.join(sprites),
         cartoon_backdrops(cartoons // 12, seed),

@@ -15,10 +15,12 @@ class Part:
     """A later part of a run, from step ``start`` on: the rate starts over at ``rate``, and the bank grows.
 
     It grows by ``creatures``, ``cartoons``, ``episodes`` of 16 frames, in which characters count of which
-    ``least_visible`` is seen, ``effects`` (things that move and are no characters) and ``beasts`` (winged,
-    serpentine, heavy and dark cel characters). The films are
+    ``least_visible`` is seen, ``effects`` (things that move and are no characters), ``props`` (things that
+    stand about) and ``beasts`` (winged, serpentine, heavy and dark cel characters). The films are
     labelled by views at the longer sides ``self_sides``, with about ``self_boxes`` boxes per frame, inside
-    which everything else is no character.
+    which everything else is no character. ``depth``: residual steps per stage from here on, not fewer
+    than before: a deeper net that computes the same at first goes on (0: as it is); raising it can learn
+    more and costs time in proportion.
     """
 
     start: int
@@ -27,10 +29,12 @@ class Part:
     cartoons: int = 0
     episodes: int = 0
     effects: int = 0
+    props: int = 0
     beasts: int = 0
     least_visible: float = 0.3
     self_boxes: float = 0.8
     self_sides: tuple[int, ...] = (256, 320, 416)
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,11 @@ class Recipe:
     def part_at(self, step: int) -> int:
         """0 in the first part, k in the k-th later one."""
         return sum(step >= part.start for part in self.later if part.start < self.steps)
+
+    def depth_at(self, step: int) -> int:
+        """Residual steps per stage of the net that takes a step."""
+        parts = self.later[: self.part_at(step)]
+        return max([self.depth, *(part.depth for part in parts)])
 
     def rate_at(self, step: int, progress: float | None = None) -> float:
         """The learning rate of a step; ``progress`` 0..1 places it on one cosine in place of its number."""

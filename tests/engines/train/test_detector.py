@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from engines.nets.yolo import Yolo, parameter_count
+from engines.nets.yolo import Yolo, deepened, parameter_count
 from engines.train.calibrate import Platt, with_platt
 from engines.train.detector import Trainer, batch_of, main, prepare, spread_ignore, train
 from engines.train.export import calibrated, compare
@@ -124,7 +124,7 @@ def test_export_computes_what_torch_does_at_any_size(trained: tuple[Path, Path])
     assert compare(Trainer(TINY, 1).mean, path) > 1e-3  # the check can fail
 
 
-PARTS = replace(TINY, steps=9, later=(Part(3, 1e-3, 4, 8, 1), Part(6, 5e-4, effects=7)))
+PARTS = replace(TINY, steps=9, later=(Part(3, 1e-3, 4, 8, 1), Part(6, 5e-4, effects=7, props=3)))
 
 
 def test_every_part_starts_the_rate_over_and_trains_on_more(tmp_path: Path):
@@ -135,8 +135,35 @@ def test_every_part_starts_the_rate_over_and_trains_on_more(tmp_path: Path):
     train(PARTS, tmp_path, None)
     banks = [Bank.load(tmp_path / name) for name in ("bank", "bank-part1", "bank-part2")]
     assert [len(b.films) for b in banks] == [0, 16, 16]
-    assert len(banks[2].sprites) == len(banks[1].sprites) + 7
+    assert len(banks[2].sprites) == len(banks[1].sprites) + 10
     assert len(banks[1].sprites) > len(banks[0].sprites) + 8
+
+
+def test_a_part_may_go_on_with_a_deeper_net_that_computes_the_same(folder: Path, tmp_path: Path):
+    recipe = replace(TINY, steps=6, later=(Part(2, 1e-3, depth=2), Part(4, 1e-3)))
+    assert [recipe.depth_at(step) for step in range(6)] == [1, 1, 2, 2, 2, 2]
+    maker = SceneMaker(Bank.load(folder), 0, TINY.scenes)
+    whole, early, late = Trainer(recipe, 0), Trainer(recipe, 0), Trainer(recipe, 0)
+    for step in range(2):
+        whole.step(*batch_of(maker, recipe, 0, step))
+    whole.save(tmp_path / "2.pt")  # still of the shallow net
+    images = torch.rand(1, 3, 96, 160)
+    torch.manual_seed(1)
+    grown = deepened(whole.mean, 2).eval()
+    assert parameter_count(grown) > parameter_count(whole.net)
+    torch.testing.assert_close(grown(images), whole.mean(images), rtol=1e-4, atol=1e-3)
+    whole.step(*batch_of(maker, recipe, 0, 2))
+    whole.save(tmp_path / "3.pt")
+    assert whole.net.depth == whole.mean.depth == 2
+    whole.step(*batch_of(maker, recipe, 0, 3))
+    early.load(tmp_path / "2.pt")
+    for step in (2, 3):
+        early.step(*batch_of(maker, recipe, 0, step))
+    late.load(tmp_path / "3.pt")
+    late.step(*batch_of(maker, recipe, 0, 3))
+    for other in (early, late):
+        for a, b in zip(whole.mean.state_dict().values(), other.mean.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_calibration_moves_the_working_point_to_a_quarter():
