@@ -20,6 +20,9 @@ from scipy import ndimage
 HEIGHT, WIDTH = 256, 416  # the largest stored picture; the detector works at less, and looks closer here
 LOOK_HEIGHT, LOOK_WIDTH = 192, 320  # motion is analysed in smaller ones
 CUT = 0.10  # mean change of 24x40 thumbnails, 0..1, that starts a new shot
+UNLIKE = (
+    45.0  # of 255: where most pixels differ by more than a good third of it, a cut was missed, or all changed
+)
 WINDOW = 11  # frames compared, about 2.5 s
 CELL = 4  # the map of knowledge has one cell per 4x4 pixels
 
@@ -119,9 +122,9 @@ def shift_between(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[int, 
     return dy, dx, max(peak, 0.05 if rest < 2.0 else 0.0)  # a still, plain picture has no peak
 
 
-def analyse(window: list[NDArray[np.uint8]]) -> FilmFrame:
-    """Look at a window of frames of one shot; what is returned is about its middle frame."""
-    middle = len(window) // 2
+def analyse(window: list[NDArray[np.uint8]], at: int | None = None) -> FilmFrame:
+    """Look at a window of frames of one shot; what is returned is about frame ``at``, or the middle one."""
+    middle = len(window) // 2 if at is None else at
     image = window[middle]
     height, width = image.shape[:2]
     grey = [f.astype(np.float32).mean(2) for f in window]
@@ -155,6 +158,8 @@ def analyse(window: list[NDArray[np.uint8]]) -> FilmFrame:
     seen = (~np.isnan(stack)).mean(0) > 0.6
     excess = np.sort(change, 0)[-2] - 1.2 * slope
     floor = max(9.0, 2.5 * float(np.median(np.sort(change, 0)[-2])))
+    if floor > UNLIKE:
+        return FilmFrame(image, unknown, nothing, False)
     moving = ndimage.binary_opening(excess > floor, iterations=1)
     body = ndimage.binary_closing(np.pad(moving, 12), iterations=6)[12:-12, 12:-12]
     body = ndimage.binary_fill_holes(body)
@@ -207,6 +212,4 @@ def film_frames(path: Path, per_second: float = 4.0, keep_every: int = 5) -> Ite
         small = [shrunk(frame) for frame in shot]
         for middle in range(offset, len(shot), keep_every):
             first = max(0, min(middle - WINDOW // 2, len(shot) - WINDOW))
-            window = small[first : first + WINDOW]
-            # The window's middle is what is analysed; near a cut that is up to half a window off.
-            yield enlarged(analyse(window), shot[first + len(window) // 2])
+            yield enlarged(analyse(small[first : first + WINDOW], middle - first), shot[middle])

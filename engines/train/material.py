@@ -236,7 +236,7 @@ def film_shelf(files: list[Path], say: Callable[[str], None]) -> Shelf:
         for number, file in enumerate(files):
             count = 0
             dense = file.stat().st_size < 12_000_000
-            for frame in film_frames(file, 4.0, 2 if dense else 4):
+            for frame in film_frames(file, 4.0, 1 if dense else 3):
                 h, w = frame.image.shape[:2]
                 veil = np.kron(frame.unknown, np.full((4, 4), 255, np.uint8)).astype(np.uint8)
                 full = np.full((h, w), 255, np.uint8)

@@ -38,6 +38,21 @@ def test_a_walker_is_boxed_and_the_rest_is_background(pan: int):
     assert frame.unknown.mean() < 0.6
 
 
+def test_any_frame_of_the_window_may_be_asked_about():
+    first, last = analyse(walk(), 0), analyse(walk(), 10)
+    assert first.boxes[0] == pytest.approx([40, 60, 80, 130], abs=5)
+    assert last.boxes[0] == pytest.approx([160, 60, 200, 130], abs=5)
+    assert last.unknown[60 // 4 : 130 // 4, 160 // 4 : 200 // 4].all()
+
+
+def test_a_cut_that_was_missed_makes_no_background():
+    """All pixels change and none stands out: that is not a shot in which nothing moves."""
+    frames = walk(step=0)
+    frame = analyse(frames[:6] + [f // 4 for f in frames[6:]])
+    assert not frame.registered
+    assert frame.unknown.all()
+
+
 def test_nothing_moves_nothing_is_boxed():
     frame = analyse(walk(step=0))
     assert frame.registered
