@@ -46,6 +46,7 @@ class Recipe:
     weight_decay: float = 0.02
     warmup: int = 100  # steps
     average: float = 0.998  # decay of the averaged weights, which are the ones exported
+    goes_on: bool = False  # from an embedder that has to be given; alone its few steps would teach too little
     way: float = 0.5  # share taken of the way from an embedder gone on from; raising it forgets more of that
     batch: BatchSize = field(default_factory=BatchSize)
     bank: BankSize = field(default_factory=BankSize)
@@ -55,8 +56,8 @@ class Recipe:
 
 RECIPES = {
     "default": Recipe(),
-    # goes on from the default's embedder (--start) with more characters, in larger casts
-    "more": Recipe(steps=1600, rate=7e-4, bank=BankSize(1000, 8, 8, 400)),
+    # goes on from the default's embedder with more characters, in larger casts
+    "more": Recipe(goes_on=True, steps=1600, rate=7e-4, bank=BankSize(1000, 8, 8, 400)),
     # tries the machinery on a machine in a minute; its network is of no use
     "quick": Recipe(
         steps=60,
@@ -329,6 +330,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     recipe = RECIPES[options.recipe]
+    if recipe.goes_on and options.start is None:
+        parser.error(
+            f"--recipe {options.recipe} goes on from an embedder: give its ONNX file by --start FILE"
+        )
     if options.steps:
         recipe = replace(recipe, steps=options.steps)
     facts = facts_of(recipe.bank, options.seed, options.media, options.art)

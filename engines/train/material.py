@@ -7,6 +7,8 @@ with an index, so that several processes read the same pages.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +116,31 @@ class Bank:
         names = ("sprites", "backdrops", "films")
         return Bank(*(Shelf.join([getattr(self, name), getattr(other, name)]) for name in names))
 
-    def save(self, folder: Path, recipe: dict[str, object]) -> None:
+    def save(self, folder: Path, recipe: dict[str, object], but_films: Path | None = None) -> None:
+        """Write the bank. ``but_films``: folder of one that differs in its films alone, whose other files get
+        a second name here, as a bank has gigabytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("sprites", "backdrops", "films"):
-            getattr(self, name).save(folder, name)
+        for name in ("sprites", "backdrops"):
+            if but_films is None:
+                getattr(self, name).save(folder, name)
+            else:
+                for file in but_films.glob(f"{name}.*"):
+                    _link(file, folder / file.name)
+        self.films.save(folder, "films")
         (folder / "recipe.json").write_text(json.dumps(recipe, indent=1, sort_keys=True))
 
     @classmethod
     def load(cls, folder: Path) -> Bank:
         return cls(*(Shelf.load(folder, name) for name in ("sprites", "backdrops", "films")))
+
+
+def _link(file: Path, to: Path) -> None:
+    """A second name of a file, or a copy where the file system has no links."""
+    to.unlink(missing_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
 
 
 def premultiplied(rgba: Bytes, limit: int = SPRITE_PX) -> tuple[Bytes, float]:

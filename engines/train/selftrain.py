@@ -153,5 +153,5 @@ def relabel(
     """:func:`self_label` from one bank's folder into another; returns the number of boxes."""
     bank, count = self_label(net, Bank.load(folder), boxes_per_frame, longer_sides, judge_inside)
     note = {"boxes_per_frame": boxes_per_frame, "longer_sides": list(longer_sides), "inside": judge_inside}
-    bank.save(into, {"self_labelled": True, "from": folder.name, **note})
+    bank.save(into, {"self_labelled": True, "from": folder.name, **note}, but_films=folder)
     return count

@@ -205,6 +205,13 @@ def test_the_command_trains_and_exports_what_torch_computes_for_any_batch(tmp_pa
     assert (tmp_path / "embedder.onnx").stat().st_mtime_ns == written
 
 
+def test_a_recipe_that_goes_on_asks_from_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--recipe", "more", "--out", str(tmp_path)])
+    assert "give its ONNX file by --start" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_packaged_weights_beat_the_handmade_feature_on_unseen_casts() -> None:
     model = resolve("default", "embedder")
     assert model.path.stat().st_size <= 12e6

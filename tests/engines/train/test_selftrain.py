@@ -140,6 +140,21 @@ def test_a_relabelled_bank_can_be_loaded(tmp_path: Path):
     bank_of([(picture(True), film_note(NOTHING, True, 0.5))]).save(tmp_path / "a", {})
     assert relabel(Red(), tmp_path / "a", tmp_path / "b", 1.0) == 1
     assert len(boxes_of(Bank.load(tmp_path / "b"), 0)) == 1
+    assert boxes_of(Bank.load(tmp_path / "a"), 0).size == 0
+    # Gigabytes of sprites are the same file by two names; the films are not.
+    for name, same in (("sprites", True), ("backdrops", True), ("films", False)):
+        files = [tmp_path / folder / f"{name}.pixels.npy" for folder in "ab"]
+        assert files[0].samefile(files[1]) == same
+
+
+def test_where_nothing_can_be_linked_a_bank_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    bank_of([(picture(True), film_note(NOTHING, True, 0.5))]).save(tmp_path / "a", {})
+    relabel(Red(), tmp_path / "a", tmp_path / "b", 1.0)
+    assert np.array_equal(Bank.load(tmp_path / "b").sprites.flat, Bank.load(tmp_path / "a").sprites.flat)
 
 
 def test_creatures_differ() -> None:
