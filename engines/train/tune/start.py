@@ -42,7 +42,7 @@ def new_detector(size: Size, classes: int, *, background: bool = False) -> Yolo:
 def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
     """The net of an ONNX file that :func:`engines.train.export.export_detector` wrote, and its class names.
 
-    The net is of size ``n``, in evaluation mode, and gives the file's output.
+    The net is of size ``n`` or a shallower one of its width, in evaluation mode, and gives the file's output.
 
     Raises:
         ModelError: unreadable, or another network's weights.
@@ -56,15 +56,19 @@ def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
         names = ast.literal_eval({p.key: p.value for p in model.metadata_props}.get("names", "{}"))
     except Exception as error:  # protobuf's own errors have no common base
         raise ModelError(f"{path}: cannot be read as ONNX ({error}); give a detector's file") from error
-    net = new_detector("n", max(1, len(names)))
-    missing = restore(net, model, folded_yolo)
-    if missing is not None:
-        name, shape = missing
-        raise ModelError(
-            f"{path}: expected the default detector's weights, {name}"
-            f" {tuple(net.state_dict()[name].shape)}, found {shape}; train from 'default' or from 'scratch'"
-        )
-    return net.eval(), tuple(str(names[k]) for k in sorted(names))
+    widths, depth, neck = SIZES["n"]
+    wrong = []
+    for steps in range(depth, 0, -1):
+        net = Yolo(max(1, len(names)), widths, steps, neck)
+        missing = restore(net, model, folded_yolo)
+        if missing is None:
+            return net.eval(), tuple(str(names[k]) for k in sorted(names))
+        wrong.append((missing[0], tuple(net.state_dict()[missing[0]].shape), missing[1]))
+    name, expected, shape = wrong[0]
+    raise ModelError(
+        f"{path}: expected the default detector's weights, {name} {expected}, found {shape}; train from"
+        " 'default' or from 'scratch'"
+    )
 
 
 def with_classes(
