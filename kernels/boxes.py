@@ -139,3 +139,40 @@ def nms(boxes: Array, scores: Array, classes: Array, threshold: float, limit: in
         kept,
     )
     return kept[:count]
+
+
+def fuse(boxes: Array, scores: Array, source: Array, views: int, same: float) -> tuple[Array, Array, Array]:
+    """One answer of several views of a picture.
+
+    Weighted boxes fusion (Solovyev et al. 2021, arXiv:1910.13302).
+
+    Args:
+        boxes: (N, 4) float32, of all views, in the picture's pixels. scores: (N,), 0..1.
+        source: (N,) the number of the view each is from, below ``views``.
+        same: IoU from which boxes are of one thing. Raising it tells more things apart.
+
+    Returns:
+        Boxes (K, 4), the means of those that overlap the best one left, weighted by their scores; scores
+        (K,), the means over all views, 0 for a view without such a box; (K,) how many views agree. All best
+        first.
+    """
+    overlap = iou(boxes, boxes)
+    free = np.ones(len(boxes), bool)
+    found, marks, agreeing = [], [], []
+    for i in np.argsort(-scores, kind="stable"):
+        if not free[i]:
+            continue
+        mine = free & (overlap[i] >= same)
+        mine[i] = True
+        free &= ~mine
+        best = np.zeros(views, np.float32)
+        np.maximum.at(best, source[mine], scores[mine])
+        found.append(np.average(boxes[mine], axis=0, weights=scores[mine] + np.float32(1e-9)))
+        marks.append(best.mean())
+        agreeing.append(int((best > 0).sum()))
+    order = np.argsort(-np.array(marks, np.float32), kind="stable")
+    return (
+        np.array(found, np.float32).reshape(-1, 4)[order],
+        np.array(marks, np.float32)[order],
+        np.array(agreeing, np.int64)[order],
+    )

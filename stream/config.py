@@ -68,6 +68,12 @@ class DetectorConfig(_Strict):
     size: int | None = Field(None, ge=32, le=8192)
     """Longer side of the network's input in pixels, where the network leaves it free; None takes the size it
     was trained at. Raising it finds smaller characters and is slower."""
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] | None = Field(
+        None, min_length=1, max_length=8
+    )
+    """How often and how large every frame is looked at, in parts of that size; what the looks find is joined.
+    None takes what the network's file recommends (metadata 'scales'), else [1]. Each look costs time with
+    the square of its scale; small ones see large characters better, and large ones small ones."""
     score: float | None = Field(None, ge=0, le=1)
     """Smallest score kept; None takes what the network's file recommends (metadata 'score'), else 0.25.
     Raising it gives fewer, surer boxes."""

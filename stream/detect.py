@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from engines.runtime import Fallback
-from kernels.boxes import nms, unletterbox
+from kernels.boxes import fuse, nms, unletterbox
 from kernels.boxes_cuda import find
 from kernels.device import on_device, own_stream, to_host
 from kernels.image import Letterbox, fit_letterbox, letterbox
@@ -25,6 +25,7 @@ _STEP = 32
 _FREE_SIZE = (640, 640)  # a network that leaves its size free and does not say what it was trained at
 _USUAL_SCORE = 0.25  # of exporters who do not say at which score their network is best
 # Pixels per call: beyond 4 canvases of 320x192 a CPU gains nothing and takes 4 MB more for each; a GPU gains.
+_FAINT = 1 / 3  # of the smallest score kept: one look may see less of what the looks together find
 _WELL_FILLED = 0.9  # a network is at its best in the shape it was trained in: worth a tenth of padding
 _PIXELS_PER_CALL = {"cpu": 1 << 18, "cuda": 1 << 23}
 
@@ -40,6 +41,7 @@ class Detector:
         model_hash: sha256 of the network's file.
         class_names: what the network tells apart.
         score: smallest score kept, 0..1.
+        scales: sizes at which a frame is looked at, in parts of the network's.
         fallbacks: what was wanted of the device and could not be had.
     """
 
@@ -66,6 +68,7 @@ class Detector:
         )
         self._trained = self._network.image_size() or _FREE_SIZE
         self._step = self._find_step()
+        self.scales = config.scales or self._recommended_scales()
         self._check_size()
         self.score = config.score if config.score is not None else self._recommended_score()
         height, width = self.canvas(*self._trained)
@@ -108,6 +111,21 @@ class Detector:
             )
         return float(value)
 
+    def _recommended_scales(self) -> tuple[float, ...]:
+        value = self._network.literal("scales")
+        if value is None:
+            return (1.0,)
+        if not (
+            isinstance(value, list | tuple)
+            and value
+            and all(isinstance(scale, int | float) and 0.25 <= scale <= 4 for scale in value)
+        ):
+            raise ModelError(
+                f"{self._network.file.path}: metadata 'scales': expected a list of numbers in 0.25..4, found"
+                f" {value!r}"
+            )
+        return tuple(float(scale) for scale in value)
+
     def _find_step(self) -> int:
         stride = self._network.literal("stride")
         if isinstance(stride, list | tuple) and stride:
@@ -120,6 +138,12 @@ class Detector:
             raise ModelError(
                 f"{self._network.file.path}: detector.size {size}: expected no size, because the network's"
                 f" input is fixed at {width}x{height}; leave it out, or export the network with a free size"
+            )
+        if self.config.scales not in (None, (1.0,)) and height is not None and width is not None:
+            raise ModelError(
+                f"{self._network.file.path}: detector.scales {list(self.scales)}: expected none, because the"
+                f" network's input is fixed at {width}x{height}; leave them out, or export the network with a"
+                " free size"
             )
 
     def _find_kept(self) -> Array | None:
@@ -136,8 +160,8 @@ class Detector:
             return np.array([name != "face" for name in names])
         return None
 
-    def canvas(self, frame_height: int, frame_width: int) -> tuple[int, int]:
-        """Height and width of the network's input for frames of this size.
+    def canvas(self, frame_height: int, frame_width: int, scale: float = 1.0) -> tuple[int, int]:
+        """Height and width of the network's input for frames of this size, looked at in this scale.
 
         A side that the file fixes is kept. Else ``config.size`` is the longer side; without it, a square
         training size gives the longer side (as its exporters mean it), and another one the number of pixels,
@@ -145,19 +169,18 @@ class Detector:
         """
         if self._network.height is not None and self._network.width is not None:
             return self._network.height, self._network.width
-        trained_height, trained_width = self._trained
-        longer = self.config.size or (trained_height if trained_height == trained_width else None)
+        trained_height, trained_width = (side * scale for side in self._trained)
+        longer = self.config.size or (self._trained[0] if trained_height == trained_width else None)
         if longer is not None:
-            scale = longer / max(frame_height, frame_width)
-            height, width = (self._up(side * scale) for side in (frame_height, frame_width))
+            ratio = scale * longer / max(frame_height, frame_width)
+            height, width = (self._up(side * ratio) for side in (frame_height, frame_width))
         elif self._fills(frame_height, frame_width) >= _WELL_FILLED:
-            height, width = (self._up(side) for side in self._trained)
+            height, width = self._up(trained_height), self._up(trained_width)
         else:
-            scale = math.sqrt(trained_height * trained_width / (frame_height * frame_width))
-            longest = self._near(
-                trained_height * trained_width / self._step
-            )  # of a frame that is a thin line
-            height, width = (min(self._near(side * scale), longest) for side in (frame_height, frame_width))
+            pixels = trained_height * trained_width
+            ratio = math.sqrt(pixels / (frame_height * frame_width))
+            longest = self._near(pixels / self._step)  # of a frame that is a thin line
+            height, width = (min(self._near(side * ratio), longest) for side in (frame_height, frame_width))
         return self._network.height or height, self._network.width or width
 
     def _fills(self, frame_height: int, frame_width: int) -> float:
@@ -180,12 +203,13 @@ class Detector:
         frame_height, frame_width = batch.images.shape[1:3]
         found: list[Found] = []
         if len(batch):
-            height, width = self.canvas(frame_height, frame_width)
-            place = fit_letterbox(frame_height, frame_width, height, width, centred=self._head.centred)
-            per_call = self._per_call(height, width)
+            sizes = dict.fromkeys(self.canvas(frame_height, frame_width, scale) for scale in self.scales)
+            places = [
+                fit_letterbox(frame_height, frame_width, *size, centred=self._head.centred) for size in sizes
+            ]
             with own_stream(self.name, batch.images):
-                for start in range(0, len(batch), per_call):
-                    found += self._detect(batch.images[start : start + per_call], place)
+                looks = [self._look(batch.images, place, len(places)) for place in places]
+            found = looks[0] if len(looks) == 1 else [self._join(same) for same in zip(*looks, strict=True)]
         counts = [len(f.scores) for f in found]
         classes = np.concatenate([f.classes for f in found] or [np.empty(0, np.int32)])
         return Detections(
@@ -196,6 +220,33 @@ class Detector:
             classes=classes,
             class_names=self._named(int(classes.max()) + 1 if len(classes) else 0),
         )
+
+    def _look(self, images: Array, place: Letterbox, looks: int) -> list[Found]:
+        """What is seen at one size, in the frames' pixels, a :class:`Found` per image."""
+        floor = self.score * (_FAINT if looks > 1 else 1)
+        per_call = self._per_call(place.height, place.width)
+        found: list[Found] = []
+        for start in range(0, len(images), per_call):
+            found += self._detect(images[start : start + per_call], place, floor)
+        return found
+
+    def _join(self, looks: tuple[Found, ...]) -> Found:
+        """What several looks at one image say together, class by class, best first."""
+        boxes, scores, classes = (
+            np.concatenate([getattr(look, key) for look in looks]) for key in ("boxes", "scores", "classes")
+        )
+        if not len(classes):
+            return looks[0]
+        source = np.repeat(np.arange(len(looks)), [len(look.classes) for look in looks])
+        parts = []
+        for each in np.unique(classes):
+            of = classes == each
+            fused = fuse(boxes[of], scores[of], source[of], len(looks), self.config.iou)
+            parts.append((fused[0], fused[1], np.full(len(fused[0]), each, np.int32)))
+        boxes, scores, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(-scores, kind="stable")[: self.config.max_per_frame]
+        order = order[scores[order] >= self.score]
+        return Found(boxes[order], scores[order], classes[order])
 
     def _per_call(self, height: int, width: int) -> int:
         if self._head.one_by_one:
@@ -208,25 +259,25 @@ class Detector:
         """The class names, numbered on where the file names fewer classes than it puts out."""
         return self.class_names + tuple(f"class {k}" for k in range(len(self.class_names), count))
 
-    def _detect(self, images: Array, place: Letterbox) -> list[Found]:
+    def _detect(self, images: Array, place: Letterbox, floor: float) -> list[Found]:
         head = self._head
         dtype = self._network.dtype_for(images)
         canvas = letterbox(images, place, mul=head.mul, add=head.add, bgr=head.bgr, dtype=dtype)
         outputs = self._network.run(self._network.placed(canvas))
         if head.layout is not None and on_device(outputs[head.key]):
-            return self._checked(self._find(outputs, place), len(images))
+            return self._checked(self._find(outputs, place, floor), len(images))
         outputs = {name: to_host(value, "network output") for name, value in outputs.items()}
         self._network.check_finite(outputs, "for these frames")
-        read = head.read(outputs, place.height, place.width, self.score)
+        read = head.read(outputs, place.height, place.width, floor)
         return [self._finish(found, place) for found in self._checked(read, len(images))]
 
-    def _find(self, outputs: dict[str, Array], place: Letterbox) -> list[Found]:
+    def _find(self, outputs: dict[str, Array], place: Letterbox, floor: float) -> list[Found]:
         """What the GPU reads in outputs that lie there."""
         head = self._head
         assert head.layout is not None
         kept = find(
             outputs[head.key], head.layout, place,
-            score=self.score, wanted=self._kept, threshold=self.config.iou if head.needs_nms else None,
+            score=floor, wanted=self._kept, threshold=self.config.iou if head.needs_nms else None,
             limit=self.config.max_per_frame,
             checked=tuple(value for value in outputs.values() if value.dtype.kind == "f"),
         )  # fmt: skip

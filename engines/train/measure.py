@@ -31,37 +31,6 @@ def suppress(boxes: Floats, scores: Floats, threshold: float = 0.5, most: int = 
     return np.array(kept, np.int64)
 
 
-def fuse(
-    boxes: Floats, scores: Floats, source: NDArray[np.int64], views: int, same: float
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """One answer of several views of a picture: boxes (k, 4), scores (k,), how many views agree (k,).
-
-    Boxes (n, 4) of view ``source`` (n,) that overlap the best one left by ``same`` or more are one thing's:
-    their mean, weighted by the scores. Its score is the mean over all ``views``, 0 where a view has no such
-    box. Best first. Raising ``same`` tells more things apart.
-    """
-    overlap = iou(boxes, boxes)
-    free = np.ones(len(boxes), bool)
-    found, marks, agreeing = [], [], []
-    for i in np.argsort(-scores, kind="stable"):
-        if not free[i]:
-            continue
-        mine = free & (overlap[i] >= same)
-        mine[i] = True
-        free &= ~mine
-        best = np.zeros(views, np.float32)
-        np.maximum.at(best, source[mine], scores[mine])
-        found.append(np.average(boxes[mine], axis=0, weights=scores[mine]))
-        marks.append(best.mean())
-        agreeing.append(int((best > 0).sum()))
-    order = np.argsort(-np.array(marks, np.float32), kind="stable")
-    return (
-        np.array(found, np.float32).reshape(-1, 4)[order],
-        np.array(marks, np.float32)[order],
-        np.array(agreeing, np.int64)[order],
-    )
-
-
 def decode(output: Floats, index: int, score: float = 0.02) -> tuple[Floats, Floats]:
     """Boxes xyxy (n, 4) and scores (n,) of class ``index`` from one picture's output (4 + C, A)."""
     scores = output[4 + index]

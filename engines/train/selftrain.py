@@ -17,7 +17,8 @@ from PIL import Image
 from torch import nn
 
 from engines.train.material import FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf, film_note
-from engines.train.measure import covered, decode, fuse
+from engines.train.measure import covered, decode
+from kernels.boxes import fuse
 
 Floats = NDArray[np.float32]
 _SAME = 0.6  # IoU from which boxes of two views are one answer

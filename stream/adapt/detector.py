@@ -300,6 +300,7 @@ def _write(path: Path, adapted: AdaptedDetector, source: DetectorStart, summary:
         "adapted": json.dumps(facts),
         "names": str(dict(enumerate(source.names))),
         "imgsz": str(list(source.imgsz)),
+        "scales": str(list(source.scales)),
         "score": f"{source.threshold:.4f}",  # as many boxes reach it as reached the former one's
     }
     export_detector(adapted.net, path, "adapted", told, source.path)

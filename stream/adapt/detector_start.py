@@ -19,7 +19,8 @@ class DetectorStart:
     """The detector that is adapted: as settings name it, its file, and what that says of itself.
 
     ``threshold``: smallest score that the pipeline keeps, whatever the run's settings ask. ``imgsz``: height
-    and width. ``calibrated``: its scores are probabilities.
+    and width. ``scales``: in parts of that, how often and how large a frame is looked at.
+    ``calibrated``: its scores are probabilities.
     """
 
     model: str
@@ -27,6 +28,7 @@ class DetectorStart:
     names: tuple[str, ...]
     threshold: float
     imgsz: tuple[int, int]
+    scales: tuple[float, ...]
     calibrated: bool
 
 
@@ -52,7 +54,13 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
         )
     meta = _metadata(path)
     return DetectorStart(
-        model, path, detector.class_names, detector.score, _imgsz(meta.get("imgsz")), "score_maps" in meta
+        model=model,
+        path=path,
+        names=detector.class_names,
+        threshold=detector.score,
+        imgsz=_imgsz(meta.get("imgsz")),
+        scales=detector.scales,
+        calibrated="score_maps" in meta,
     )
 
 

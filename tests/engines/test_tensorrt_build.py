@@ -251,6 +251,12 @@ def test_profiles_of_fixed_and_free_shapes() -> None:
     assert not exact.holds(224, 288)
     assert wide.holds(224, 288)
     assert wide.shapes(spec(None, 3, None, None)[0])[2] == (8, 3, 1024, 1024)
+    looks = default_profiles(spec(None, 3, None, None), {"imgsz": "[192, 320]", "scales": "[1.0, 0.8, 1.3]"})
+    assert [(p.height[1], p.width[1]) for p in looks] == [(192, 320), (160, 256), (256, 416), (192, 320)]
+    assert looks[3] == wide
+    for scales in ("nonsense", "[0.1]", "3"):  # what the pipeline refuses is not built for
+        told = {"imgsz": "[192, 320]", "scales": scales}
+        assert default_profiles(spec(None, 3, None, None), told) == (exact, wide)
     (one,) = default_profiles(spec(3, 96, 96), {})
     assert one.shapes(spec(3, 96, 96)[0]) == ((3, 96, 96),) * 3
     with pytest.raises(EngineError, match=r"expected a network with one input \(N, 3, H, W\)"):

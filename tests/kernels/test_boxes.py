@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kernels.boxes import clip, iou, nms, nms_reference, unletterbox, xywh_to_xyxy, xyxy_to_xywh
+from kernels.boxes import clip, fuse, iou, nms, nms_reference, unletterbox, xywh_to_xyxy, xyxy_to_xywh
 from kernels.image import fit_letterbox
 
 # whole numbers make ties, equal boxes and touching edges frequent
@@ -23,6 +23,20 @@ def plain_iou(a: np.ndarray, b: np.ndarray) -> float:
     shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = sum(max(0.0, x[2] - x[0]) * max(0.0, x[3] - x[1]) for x in (a, b)) - shared
     return shared / union if union > 0 else 0.0
+
+
+def test_views_of_one_thing_become_their_weighted_mean() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 12], [50, 50, 60, 60], [0, 0, 10, 11]], np.float32)
+    scores = np.array([0.6, 0.2, 0.3, 0.1], np.float32)
+    found, marks, views = fuse(boxes, scores, np.array([0, 1, 2, 1]), 3, 0.5)
+    # of view 1 the better of its two counts in the score, and both in the place
+    np.testing.assert_allclose(found, [[0, 0, 10, (6 + 2.4 + 1.1) / 0.9], [50, 50, 60, 60]], rtol=1e-5)
+    np.testing.assert_allclose(marks, [(0.6 + 0.2) / 3, 0.1], rtol=1e-5)
+    assert views.tolist() == [2, 1]
+    assert [len(part) for part in fuse(boxes, scores, np.array([0, 1, 2, 1]), 3, 0.95)] == [4, 4, 4]
+    nothing = fuse(boxes[:0], scores[:0], np.zeros(0, np.int64), 3, 0.5)
+    assert [part.shape for part in nothing] == [(0, 4), (0,), (0,)]
+    assert np.isfinite(fuse(boxes, np.zeros(4, np.float32), np.array([0, 1, 2, 1]), 3, 0.5)[0]).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -156,6 +156,45 @@ def test_score_iou_and_limit(nets) -> None:
     assert len(Detector(DetectorConfig(model=model, max_per_frame=1), device="cpu")(image)) == 1
 
 
+def looking(nets, *scales: float, said: str = "[1.0]", **settings: object) -> Detector:
+    path = nets("v8 free size", metadata={"imgsz": "[192, 320]", "scales": said})
+    config = DetectorConfig(model=str(path), scales=scales or None, classes=("character", "face"), **settings)
+    return Detector(config, device="cpu")
+
+
+def test_several_looks_are_joined_class_by_class(nets) -> None:
+    both, one = picture(192, 320, (40, 30, 120, 150), (48, 38, 112, 142)), picture(192, 320, (9, 9, 90, 90))
+    images = np.stack([both, picture(192, 320), one])
+    detector = looking(nets, 1, 0.8, 1.3)
+    found = detector(frames(images))
+    assert found.frame.tolist() == [0, 0, 2]
+    assert sorted(found.classes[:2].tolist()) == [0, 1]  # they overlap by .7, and are not of one class
+    red = found.boxes[found.classes == 0]
+    np.testing.assert_allclose(red, [[40, 30, 120, 150], [9, 9, 90, 90]], atol=1.3)
+    assert found.scores == pytest.approx([0.9] * 3, abs=1e-3)
+    assert len(detector(frames(images[:0]))) == 0
+    assert len(looking(nets, 1, 0.8, max_per_frame=1)(frames(images[:1]))) == 1
+
+
+def test_what_half_of_the_looks_see_has_half_the_score(nets) -> None:
+    """A line of one pixel is no longer red where the picture is halved; together they may see it yet."""
+    image = frames(picture(192, 320, (41, 31, 42, 121))[None])
+    assert [len(looking(nets, scale)(image)) for scale in (1, 0.5)] == [1, 0]
+    assert looking(nets, 1, 0.5, score=0.4)(image).scores == pytest.approx([0.45], abs=1e-3)
+    assert len(looking(nets, 1, 0.5, score=0.5)(image)) == 0
+
+
+def test_a_file_may_say_how_often_a_frame_is_looked_at(nets) -> None:
+    assert looking(nets).scales == (1.0,)
+    said = looking(nets, said="[1.0, 0.5]")
+    assert said.scales == (1.0, 0.5)
+    assert looking(nets, 2, said="[1.0, 0.5]").scales == (2.0,)
+    assert [said.canvas(360, 640, scale) for scale in said.scales] == [(192, 320), (96, 160)]
+    assert [said.canvas(480, 640, scale) for scale in (1, 0.8, 1.3)] == [(224, 288), (160, 224), (288, 384)]
+    sized = Detector(DetectorConfig(model=said.config.model, size=640), device="cpu")
+    assert sized.canvas(360, 640, 0.5) == (192, 320)
+
+
 def test_a_file_may_say_at_which_score_it_is_best(nets) -> None:
     image = frames(picture(180, 320, (10, 10, 90, 90), (150, 50, 250, 150))[None])
 
@@ -213,6 +252,11 @@ def test_what_is_no_detector(nets, tmp_path: Path) -> None:
         ({"imgsz": "[1, 2, 3]"}, "metadata 'imgsz': expected"),
         ({"mean": "[1, 2]"}, "metadata 'mean': expected three numbers"),
         ({"task": "obb"}, "task 'obb'"),
+        (
+            {"scales": "[0.1, 1]"},
+            r"metadata 'scales': expected a list of numbers in 0\.25\.\.4, found \[0\.1, 1\]",
+        ),
+        ({"scales": "1"}, "metadata 'scales': expected a list of numbers"),
         ({"score": "85"}, r"metadata 'score': expected a number in 0\.\.1, found 85"),
     ],
 )
@@ -227,6 +271,9 @@ def test_size_of_a_fixed_network_cannot_be_changed(nets) -> None:
     assert Detector(DetectorConfig(model=path, size=320), device="cpu").canvas(9, 9) == (192, 320)
     with pytest.raises(ModelError, match=r"detector\.size 640: .*fixed at 320x192"):
         Detector(DetectorConfig(model=path, size=640), device="cpu")
+    assert Detector(DetectorConfig(model=path, scales=(1,)), device="cpu").scales == (1.0,)
+    with pytest.raises(ModelError, match=r"detector\.scales \[1\.0, 1\.3\]: .*fixed at 320x192"):
+        Detector(DetectorConfig(model=path, scales=(1, 1.3)), device="cpu")
 
 
 class OneImage(nn.Module):

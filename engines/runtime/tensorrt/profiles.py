@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ def default_profiles(
     """Profiles for a network of pictures.
 
     One for its size. Where height or width is free, one for the size that it was trained at (metadata
-    ``imgsz``), which is fastest, and one for any other up to 1024 (or twice the trained) a side.
+    ``imgsz``), which is fastest, and one for any other up to 1024 (or twice the trained) a side. Where both
+    are free and it is to look at several ``scales`` (metadata) of that size, one for each.
 
     Args:
         batch: pictures per call at most; None takes 64, or what 8 million pixels allow. Raising it takes
@@ -105,13 +107,29 @@ def default_profiles(
     high = max(_WIDE, 2 * max(height, width))
     heights = (height,) * 3 if free_height is not None else (_STEP, height, high)
     widths = (width,) * 3 if free_width is not None else (_STEP, width, high)
-    batches = _batches(heights[2] * widths[2], batch) if whole else (fixed,) * 3
-    return (exact, Profile(batches, heights, widths))
+    profiles = [exact]
+    for scale in _scales(metadata) if free_height is None and free_width is None else ():
+        tall, wide = (math.ceil(side * scale / _STEP - 1e-6) * _STEP for side in (height, width))
+        at_once = _batches(tall * wide, batch) if whole else (fixed,) * 3
+        profiles.append(Profile(at_once, (tall,) * 3, (wide,) * 3))
+    at_once = _batches(heights[2] * widths[2], batch) if whole else (fixed,) * 3
+    return (*dict.fromkeys(profiles), Profile(at_once, heights, widths))
 
 
 def _batches(pixels: int, most: int | None) -> Range:
     largest = min(most or _MOST, max(1, _PIXELS // pixels))
     return (1, min(_USUAL, largest), largest)
+
+
+def _scales(metadata: Mapping[str, str]) -> tuple[float, ...]:
+    try:
+        value: Any = ast.literal_eval(metadata.get("scales", "()"))
+    except (ValueError, SyntaxError):
+        return ()
+    good = isinstance(value, list | tuple) and all(
+        isinstance(v, int | float) and 0.25 <= v <= 4 for v in value
+    )
+    return tuple(value) if good else ()
 
 
 def _image_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:

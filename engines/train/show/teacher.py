@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engines.train.films import shift_between
-from engines.train.measure import fuse, suppress
+from engines.train.measure import suppress
 from engines.train.tune.data import STEP, canvas_of
-from kernels.boxes import iou, unletterbox, xywh_to_xyxy
+from kernels.boxes import fuse, iou, unletterbox, xywh_to_xyxy
 from kernels.image import fit_letterbox, letterbox
 
 Floats = NDArray[np.float32]
