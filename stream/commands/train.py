@@ -38,7 +38,7 @@ def detector(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="MODEL", help="ONNX file to write.")],
     size: Annotated[
         Literal["n", "s", "m"],
-        typer.Option(help="Of the network: n is the default detector's, s twice, m eight times the work."),
+        typer.Option(help="Of the network: n is the default detector's, s twice, m five times the work."),
     ] = "n",
     from_: Annotated[
         Literal["default", "scratch"] | None,

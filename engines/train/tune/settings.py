@@ -31,7 +31,7 @@ class TuneSettings:
     """How to train.
 
     Attributes:
-        size: of the net: n is the default detector's, s costs about twice, m eight times as much.
+        size: of the net: n is the default detector's, s costs about twice, m five times as much.
         start: from the default detector's weights (only size n has them) or from random ones; None: from the
             default's where there are some.
         epochs: times over the training images; None: about 10,000 pictures' worth, 12 to 120 epochs.

@@ -24,7 +24,7 @@ from engines.train.folded import folded_yolo, restore
 from stream.errors import ModelError
 
 Size = Literal["n", "s", "m"]
-#: Widths, depth and neck of each size: n is the default detector's, s costs twice and m eight times as much.
+#: Widths, depth and neck of each size: n is the default detector's, s costs twice and m five times as much.
 SIZES: dict[str, tuple[tuple[int, int, int, int, int], int, int]] = {
     "n": (WIDTHS, 1, NECK),
     "s": ((24, 48, 72, 144, 288), 1, 72),
@@ -42,7 +42,7 @@ def new_detector(size: Size, classes: int, *, background: bool = False) -> Yolo:
 def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
     """The net of an ONNX file that :func:`engines.train.export.export_detector` wrote, and its class names.
 
-    The net is of size ``n`` or a shallower one of its width, in evaluation mode, and gives the file's output.
+    The net is of size ``n`` or its deeper sister, in evaluation mode, and gives the file's output.
 
     Raises:
         ModelError: unreadable, or another network's weights.
@@ -58,7 +58,7 @@ def read_detector(path: str | Path) -> tuple[Yolo, tuple[str, ...]]:
         raise ModelError(f"{path}: cannot be read as ONNX ({error}); give a detector's file") from error
     widths, depth, neck = SIZES["n"]
     wrong = []
-    for steps in range(depth, 0, -1):
+    for steps in (depth, depth + 1):  # the recipes 'default' and 'deeper'
         net = Yolo(max(1, len(names)), widths, steps, neck)
         missing = restore(net, model, folded_yolo)
         if missing is None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
 
 from engines.models import resolve
 from engines.nets.yolo import Yolo
@@ -73,6 +76,19 @@ def test_recalibrated_it_is_the_same_and_trains_on_from_there(default: tuple[Yol
     assert scores[0] < 0.35 * scores[1]
 
 
+def test_a_deeper_file_is_read_as_what_it_is(tmp_path: Path) -> None:
+    """The recipe 'deeper' has two steps per stage."""
+    torch.manual_seed(3)
+    net = Yolo(2, depth=2)
+    weights = [numpy_helper.from_array(v.numpy(), k) for k, v in net.state_dict().items()]
+    model = helper.make_model(helper.make_graph([], "weights", [], [], initializer=weights))
+    helper.set_model_props(model, {"names": "{0: 'character', 1: 'owl'}"})
+    onnx.save(model, str(tmp_path / "deeper.onnx"))
+    read, names = read_detector(tmp_path / "deeper.onnx")
+    assert (read.depth, names) == (2, ("character", "owl"))
+    torch.testing.assert_close(outputs(read, pictures()), outputs(net, pictures()))
+
+
 def test_another_networks_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected the default detector's weights"):
         read_detector(resolve("default", "embedder").path)
@@ -82,8 +98,10 @@ def test_another_networks_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_sizes_cost_what_they_say() -> None:
-    counts = {
-        size: sum(p.numel() for p in new_detector(size, 3).parameters())  # type: ignore[arg-type]
-        for size in SIZES
-    }
-    assert counts["n"] < 0.5 * counts["s"] < 0.25 * counts["m"]
+    cost = {}
+    for size in SIZES:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            new_detector(size, 3).eval()(torch.zeros(1, 3, 96, 160))  # type: ignore[arg-type]
+        cost[size] = counter.get_total_flops()
+    assert cost["s"] / cost["n"] == pytest.approx(2, rel=0.15)
+    assert cost["m"] / cost["n"] == pytest.approx(5, rel=0.15)
