@@ -172,12 +172,13 @@ def embedder_inputs(config: EmbedderConfig, crops: Sequence[Array]) -> list[Arra
 
 
 def detector_inputs(config: DetectorConfig, frames: Sequence[Array]) -> list[Array]:
-    """What the detector's network is given for these frames, (1, 3, H, W) float32 each.
+    """What the detector's network is given for these frames in one look each, (1, 3, H, W) float32.
 
     Raises:
         ModelError: it is no detector.
     """
-    station = Detector(config, device="cpu", engine="onnx", threads=1)
+    once = config.model_copy(update={"scales": (1.0,)})
+    station = Detector(once, device="cpu", engine="onnx", threads=1)
     try:
         with recording() as fed:
             for frame in frames:
