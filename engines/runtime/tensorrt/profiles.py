@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +80,7 @@ def default_profiles(
     """Profiles for a network of pictures.
 
     One for its size. Where height or width is free, one for the size that it was trained at (metadata
-    ``imgsz``), which is fastest, and one for any other up to 1024 (or twice the trained) a side. Where both
-    are free and it is to look in several ``scales`` (metadata), the first reaches over all of them.
+    ``imgsz``), which is fastest, and one for any other up to 1024 (or twice the trained) a side.
 
     Args:
         batch: pictures per call at most; None takes 64, or what 8 million pixels allow. Raising it takes
@@ -99,40 +97,21 @@ def default_profiles(
     free_height, free_width = shape[-2], shape[-1]
     trained = _image_size(metadata) or _FREE_SIZE
     height, width = free_height or trained[0], free_width or trained[1]
-    scales = _scales(metadata) if free_height is None and free_width is None else ()
-    tall, wide = _around(height, scales), _around(width, scales)
     whole = len(shape) == 4 and shape[0] is None
     fixed = shape[0] if len(shape) == 4 and shape[0] is not None else 1
-    usual = Profile(_batches(tall[2] * wide[2], batch) if whole else (fixed,) * 3, tall, wide)
+    exact = Profile(_batches(height * width, batch) if whole else (fixed,) * 3, (height,) * 3, (width,) * 3)
     if free_height is not None and free_width is not None:
-        return (usual,)
+        return (exact,)
     high = max(_WIDE, 2 * max(height, width))
     heights = (height,) * 3 if free_height is not None else (_STEP, height, high)
     widths = (width,) * 3 if free_width is not None else (_STEP, width, high)
     batches = _batches(heights[2] * widths[2], batch) if whole else (fixed,) * 3
-    return (usual, Profile(batches, heights, widths))
-
-
-def _around(side: int, scales: Sequence[float]) -> Range:
-    """From the smallest to the largest that a side becomes in these scales, as the pipeline rounds it."""
-    sides = [side, *(math.ceil(side * scale / _STEP - 1e-6) * _STEP for scale in scales)]
-    return (min(sides), side, max(sides))
+    return (exact, Profile(batches, heights, widths))
 
 
 def _batches(pixels: int, most: int | None) -> Range:
     largest = min(most or _MOST, max(1, _PIXELS // pixels))
     return (1, min(_USUAL, largest), largest)
-
-
-def _scales(metadata: Mapping[str, str]) -> tuple[float, ...]:
-    try:
-        value: Any = ast.literal_eval(metadata.get("scales", "()"))
-    except (ValueError, SyntaxError):
-        return ()
-    good = isinstance(value, list | tuple) and all(
-        isinstance(v, int | float) and 0.25 <= v <= 4 for v in value
-    )
-    return tuple(value) if good else ()
 
 
 def _image_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
