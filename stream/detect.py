@@ -24,9 +24,9 @@ __all__ = ["Detector", "GivenBoxes"]
 _STEP = 32
 _FREE_SIZE = (640, 640)  # a network that leaves its size free and does not say what it was trained at
 _USUAL_SCORE = 0.25  # of exporters who do not say at which score their network is best
-# Pixels per call: beyond 4 canvases of 320x192 a CPU gains nothing and takes 4 MB more for each; a GPU gains.
 _FAINT = 1 / 3  # of the smallest score kept: one look may see less of what the looks together find
 _WELL_FILLED = 0.9  # a network is at its best in the shape it was trained in: worth a tenth of padding
+# Pixels per call: beyond 4 canvases of 320x192 a CPU gains nothing and takes 4 MB more for each; a GPU gains.
 _PIXELS_PER_CALL = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 

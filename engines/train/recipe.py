@@ -139,8 +139,8 @@ _DEFAULT = Recipe()
 
 RECIPES: dict[str, Recipe] = {
     "default": _DEFAULT,
-    # Goes on where the default ends; takes a third more time to run. On drawn episodes it takes fewer things
-    # for characters, on the two films it finds fewer of these; the default's model card has its figures.
+    # Goes on where the default ends; takes a third more time to run. Not the default: with bench/quality.py's
+    # films in view it did not find more of their characters.
     "deeper": replace(
         _DEFAULT,
         steps=32000,

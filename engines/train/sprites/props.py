@@ -37,9 +37,9 @@ def draw_prop(rng: np.random.Generator, side: int) -> Bytes:
     sketch = Sketch()
     names = list(PROPS)
     PROPS[names[int(rng.integers(len(names)))]](sketch, rng, palette(rng, dark=0.15))
-    flip = 1.0 if rng.random() < 0.5 else -1.0
     if not sketch.parts:  # a sign without a letter
         return draw_prop(rng, side)
+    flip = 1.0 if rng.random() < 0.5 else -1.0
     sketch.turn(rng.normal(0, 0.12), between(rng, 0.75, 1.25), flip)
     ink = float(rng.choice([0.0, 0.7, 1.0, 1.5, 2.2]))
     rgba, _ = sketch.paint(rng, side, ink, toned=rng.random() < 0.6)
