@@ -64,7 +64,9 @@ def held_film(path: Path, **how: object) -> Path:
 @pytest.mark.parametrize("code", [1, 6, 9], ids=["bt709", "bt601", "bt2020"])
 def test_surfaces_become_the_batches_that_the_cpu_makes(tmp_path: Path, code: int) -> None:
     video = open_one(held_film(tmp_path / "a.mp4", options=X264, colorspace=code, color_range=1))
-    for settings in ({"sampling": "interval"}, {"sampling": "scene", "shot": 0.2}):
+    # 0.25 lies between the changes of this film, 0.232 and 0.273: rounding moves them by 0.0025, and the film
+    # is not the same to the bit in every process
+    for settings in ({"sampling": "interval"}, {"sampling": "scene", "shot": 0.25}):
         config = config_of(interval=0.09, held=2.0, batch_size=5, **settings)
         want = decode_all(video, config, 2.0)
         assert len(want.held) >= 5  # or nothing was said of held frames
