@@ -6,10 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from run_settings import SETTINGS
 
 from stream import cluster, load_config, run
 from stream.cartoon.write import Episode, render_episode
@@ -18,32 +19,27 @@ from stream.forget import forget
 from stream.names import cluster_names, name_characters
 from stream.workdir import WorkFolder
 
-SETTINGS: dict[str, Any] = {
-    "interval": 0.5,
-    "segment_seconds": 3.0,
-    "detector": {"score": 0.1},
-    "adapt": "off",
-}
-
 
 @pytest.fixture(scope="module")
-def both(episode: Episode, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder with two videos in ``films``, and a file that is none."""
-    top = tmp_path_factory.mktemp("both")
-    (top / "films").mkdir()
+def kept(episode: Episode, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos and a file that is none in ``films``, and the work folder ``work`` of their run in ``top``
+    beside it."""
+    top = tmp_path_factory.mktemp("forget") / "top"
+    (top / "films").mkdir(parents=True)
     shutil.copy(episode.video, top / "films" / "show.mp4")
     render_episode(top / "films" / "more.mp4", seed=4, characters=2, seconds=4, width=320, height=180, gop=24)
     (top / "films" / "bad.mp4").write_text("this is text")
     run(top / "films", top / "work", load_config(values=SETTINGS), report=False)
-    return top
+    return top.rename(top.with_name("kept"))
 
 
 @pytest.fixture
-def top(both: Path, tmp_path: Path) -> Path:
-    """The same in a place of its own: everything has moved, and the old place is still there."""
-    shutil.copytree(both, tmp_path / "top")
-    run(tmp_path / "top" / "films", tmp_path / "top" / "fresh", load_config(values=SETTINGS), report=False)
-    return tmp_path / "top"
+def top(kept: Path) -> Iterator[Path]:
+    """The same for each test, at the place where it was run: anywhere else its videos have moved."""
+    top = kept.with_name("top")
+    shutil.copytree(kept, top)
+    yield top
+    shutil.rmtree(top)
 
 
 def videos(work: Path) -> dict[str, str]:
@@ -56,7 +52,7 @@ def stamps(work: Path) -> dict[Path, int]:
 
 
 def test_a_renamed_video_is_the_same_one(top: Path) -> None:
-    work, films = top / "fresh", top / "films"
+    work, films = top / "work", top / "films"
     before = stamps(work)
     (films / "show.mp4").rename(films / "show (1936).mp4")
     summary = run(films, work, load_config(values=SETTINGS))
@@ -72,13 +68,13 @@ def test_a_renamed_video_is_the_same_one(top: Path) -> None:
 
 def test_a_copy_is_counted_twice_and_told(top: Path) -> None:
     shutil.copy(top / "films" / "more.mp4", top / "films" / "copy.mp4")
-    summary = run(top / "films", top / "fresh", load_config(values=SETTINGS), report=False)
+    summary = run(top / "films", top / "work", load_config(values=SETTINGS), report=False)
     assert summary.videos == 3
     assert any("the same content as" in note and "counted twice" in note for note in summary.notes)
 
 
 def test_another_spelling_of_its_path_is_the_same_video(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = top / "fresh"
+    work = top / "work"
     before = stamps(work)
     (top / "link").symlink_to(top / "films")
     monkeypatch.chdir(top)
@@ -90,7 +86,7 @@ def test_another_spelling_of_its_path_is_the_same_video(top: Path, monkeypatch: 
 
 
 def test_another_video_under_the_old_name_is_not_taken_for_it(top: Path) -> None:
-    work, films = top / "fresh", top / "films"
+    work, films = top / "work", top / "films"
     (films / "show.mp4").rename(films / "old show.mp4")
     (films / "more.mp4").rename(films / "show.mp4")
     summary = run(films, work, load_config(values=SETTINGS), report=False)
@@ -101,7 +97,7 @@ def test_another_video_under_the_old_name_is_not_taken_for_it(top: Path) -> None
 
 
 def test_a_forgotten_video_is_gone_from_everything(top: Path) -> None:
-    work = top / "fresh"
+    work = top / "work"
     cluster(work, clusters=(3, 3), report=False)
     name_characters(work, {1: "Bunny"}, report=False)
     answer = subprocess.run(
@@ -133,7 +129,7 @@ def test_a_forgotten_video_is_gone_from_everything(top: Path) -> None:
 
 
 def test_what_is_left_is_clustered_also_where_it_is_less_than_was_asked_for(top: Path) -> None:
-    work = top / "fresh"
+    work = top / "work"
     tracks = cluster(work, report=False).meta["tracks"]
     cluster(work, clusters=(tracks, tracks), report=False)
     forget(work, ["more"], report=False)
@@ -144,7 +140,7 @@ def test_what_is_left_is_clustered_also_where_it_is_less_than_was_asked_for(top:
 
 
 def test_prune_forgets_what_is_not_there_any_more(top: Path) -> None:
-    work = top / "fresh"
+    work = top / "work"
     assert forget(work, prune=True) == []
     (top / "films" / "more.mp4").unlink()
     (top / "films" / "bad.mp4").unlink()
@@ -153,7 +149,7 @@ def test_prune_forgets_what_is_not_there_any_more(top: Path) -> None:
 
 
 def test_an_unknown_video_is_told_with_the_nearest(top: Path) -> None:
-    before = stamps(top / "fresh")
+    before = stamps(top / "work")
     with pytest.raises(ConfigError, match="did you mean show"):
-        forget(top / "fresh", ["more", "shwo.mp4"])
-    assert stamps(top / "fresh") == before
+        forget(top / "work", ["more", "shwo.mp4"])
+    assert stamps(top / "work") == before

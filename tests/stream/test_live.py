@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from run_settings import OPTIONS, SETTINGS
 
 from stream import cluster, load_config, run
 from stream.cartoon.write import Episode
@@ -23,8 +24,6 @@ from stream.config import Config
 from stream.live import LiveSource
 from stream.sources import find_videos
 from stream.workdir import WorkFolder
-
-SETTINGS = {"interval": 0.5, "segment_seconds": 3.0, "detector": {"score": 0.1}, "adapt": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -142,18 +141,8 @@ def test_ctrl_c_ends_the_recording_and_keeps_what_came(
 ) -> None:
     station, work = on_air(6.0, then="silence"), tmp_path / "work"
     command = [sys.executable, "-m", "stream.cli", "run", station.url, "-o", str(work), "--json"]
-    settings = [
-        "--interval",
-        "0.5",
-        "--set",
-        "segment_seconds=3",
-        "--set",
-        "detector.score=0.1",
-        "--adapt",
-        "off",
-    ]
     process = subprocess.Popen(
-        [*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *OPTIONS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     while len(list(work.glob("segments/*/*.parquet"))) < 2 and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_settings import SETTINGS
 
 from kernels.boxes import iou
 from stream import cluster, load_config, run
@@ -35,13 +36,6 @@ from stream.names_again import WAITING, NamedPlaces
 from stream.progress import Quiet
 from stream.tables import ClusterTable
 from stream.workdir import WorkFolder
-
-SETTINGS: dict[str, Any] = {
-    "interval": 0.5,
-    "segment_seconds": 3.0,
-    "detector": {"score": 0.1},
-    "adapt": "off",
-}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from run_settings import COMMAND, SETTINGS
+from run_settings import COMMAND, SETTINGS, with_detector
 
 from stream import cluster, load_config, run
 from stream.cartoon.write import Episode
@@ -80,9 +80,7 @@ def test_only_a_missing_segment_is_done(done: Path, episode: Episode, tmp_path: 
     assert rows(work) == whole
 
 
-@pytest.mark.parametrize(
-    "change", [{"crops": {"margin": 0.2}}, {"interval": 1.0}, {"detector": {"score": 0.3}}]
-)
+@pytest.mark.parametrize("change", [{"crops": {"margin": 0.2}}, {"interval": 1.0}, with_detector(score=0.3)])
 def test_a_changed_setting_is_noticed(
     done: Path, episode: Episode, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -322,8 +320,7 @@ def test_a_run_that_finds_nothing_keeps_no_clusters_of_before(
 ) -> None:
     work = tmp_path / "work"
     shutil.copytree(done, work)
-    values = {**SETTINGS, "detector": {"score": 1.0}}
-    summary = run(episode.video, work, load_config(values=values))
+    summary = run(episode.video, work, load_config(values=with_detector(score=1.0)))
     assert (summary.crops, summary.tracks, summary.clusters, summary.exit_code) == (0, 0, 0, 0)
     assert list_characters(work) == []
     with pytest.raises(ConfigError, match="there is none"):
