@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _frozen() -> Iterator[None]:
+def _frozen() -> None:
     """What stays for the whole session (modules, the tests collected, session fixtures) is no garbage.
 
     A run collects garbage after each of its segments: among the half a million objects of a test process that
@@ -29,7 +28,6 @@ def _frozen() -> Iterator[None]:
     """
     gc.collect()
     gc.freeze()
-    yield
 
 
 @pytest.fixture(scope="session")
