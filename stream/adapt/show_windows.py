@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -16,17 +18,19 @@ from stream.decode import decode_segment
 FRAMES = 11  # of a window
 PER_SECOND = 4.0
 LENGTH_S = FRAMES / PER_SECOND
-_ROUND, _HELD = 20, (4, 5, 14, 15)  # of so many windows these are held out
+_CLOSEST_S = 0.75  # from which on the middles of two windows show something else
+_HELD = 5  # one run of windows in so many is held out
+_RUN = 2  # windows in a run, at least
 
 
 def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, float]]:
     """Number of a video and start in seconds of up to ``count`` windows, evenly over all videos, in order.
 
-    A short show has fewer: windows begin at least half a window apart. Videos of unknown length, and those
-    shorter than a window, are left out.
+    A short show has fewer, which overlap: each is for its middle frame, and those lie 0.75 s apart or more.
+    Videos of unknown length, and those shorter than a window, are left out.
     """
     lengths = np.array([video.duration_s or 0.0 if video.kind == "video" else 0.0 for video in videos])
-    room = np.floor(np.maximum(0, lengths - LENGTH_S) / (LENGTH_S / 2) + (lengths >= LENGTH_S))
+    room = np.floor(np.maximum(0, lengths - LENGTH_S) / _CLOSEST_S + (lengths >= LENGTH_S))
     if not room.sum():
         return []
     share = np.minimum(np.maximum(1, np.round(count * lengths / lengths.sum())), room).astype(int)
@@ -41,17 +45,24 @@ def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, fl
 def parted(where: Sequence[tuple[int, float]]) -> tuple[list[int], list[int]]:
     """Positions in ``where`` that are learned from, and those held out: about a fifth, in runs of windows.
 
-    What overlaps a window held out is left out of both.
+    What overlaps a window held out is left out of both; where windows overlap much, runs are longer, or
+    little would be left.
     """
-    held = [i for i in range(len(where)) if i % _ROUND in _HELD]
+    run = _RUN * max(1, _overlapping(where))
+    held = [i for i in range(len(where)) if i // run % _HELD == _HELD // 2]
     spans = [where[i] for i in held]
     learned = [
         i
         for i, (video, start) in enumerate(where)
-        if i % _ROUND not in _HELD
-        and not any(video == other and abs(start - at) < LENGTH_S for other, at in spans)
+        if not any(video == other and abs(start - at) < LENGTH_S for other, at in spans)
     ]
     return learned, held
+
+
+def _overlapping(where: Sequence[tuple[int, float]]) -> int:
+    """How many windows begin within the length of one, typically."""
+    gaps = [b - a for (one, a), (other, b) in pairwise(where) if one == other]
+    return math.ceil(LENGTH_S / max(_CLOSEST_S, float(np.median(gaps)))) if gaps else 1
 
 
 def window(video: Video, start_s: float) -> Array | None:
