@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,8 +22,10 @@ from stream.cli import app
 from stream.errors import ConfigError
 
 
-def celstream(*args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stream.cli", *map(str, args)]
+def celstream(
+    *args: object, timeout: float = 120, start: Sequence[str] = ("-m", "stream.cli")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *start, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
@@ -87,8 +91,8 @@ def test_given_boxes_take_the_detectors_place(episode: Episode, tmp_path: Path) 
     assert f"boxes of {episode.boxes_csv} are used, and not the detector mine.onnx" in both.stderr
 
 
-def refused(code: int, says: str, *args: object) -> None:
-    answer = celstream(*args)
+def refused(code: int, says: str, *args: object, **how: Any) -> None:
+    answer = celstream(*args, **how)
     assert answer.returncode == code, answer.stderr
     assert says.lower() in answer.stderr.lower(), answer.stderr
     assert "Traceback" not in answer.stderr
@@ -203,11 +207,15 @@ def test_another_projects_folder_is_left_alone(episode: Episode, tmp_path: Path)
 
 
 def test_a_url_that_does_not_answer_times_out(tmp_path: Path) -> None:
+    from stream.sources import find_videos
+
+    assert find_videos.__kwdefaults__["timeout_s"] == 10
+    hasty = "from stream import cli, sources; sources.find_videos.__kwdefaults__['timeout_s'] = 1; cli.main()"
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()  # accepts, and never says a word
         url = f"http://127.0.0.1:{server.getsockname()[1]}/film.mp4"
-        refused(3, "answer", "run", url, "-o", tmp_path / "w")
+        refused(3, "did not answer within 1 s", "run", url, "-o", tmp_path / "w", start=["-c", hasty])
 
 
 def test_models_and_doctor_speak_json() -> None:
