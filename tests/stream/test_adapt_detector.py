@@ -28,7 +28,7 @@ from stream.workdir import WorkFolder
 RECIPE = ShowRecipe(
     batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-2.0
 )
-QUICK: dict[str, Any] = {"minutes": 0.4, "steps": 2, "report": False}
+QUICK: dict[str, Any] = {"minutes": 0.3, "steps": 2, "report": False}
 
 
 @pytest.fixture(scope="module")

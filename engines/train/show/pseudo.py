@@ -35,13 +35,14 @@ STEP = 2  # frames of a window between two moments: half a second
 
 @dataclass(frozen=True)
 class PseudoSettings:
-    """``sure``: score of the agreement from which a box is one; raising it takes fewer, better boxes.
+    """``sure``: score of the agreement from which a box is one; raising it takes fewer, better boxes. A view
+    that misses it counts as 0, so what reaches a third is right far more often than that.
     ``doubt``: score from which the background is not judged any more. ``moving_sure``: score that is enough
     for a compact moving thing. ``again``: score of the box a moment away. ``still``: share of moving cells
     below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``.
     Scores are probabilities, as of a detector that works at a threshold of 0.1, see :meth:`at`."""
 
-    sure: float = 0.5
+    sure: float = 0.35
     doubt: float = 0.1
     moving_sure: float = 0.15
     again: float = 0.03
