@@ -104,10 +104,14 @@ def show(name: str, cache: Path, shared: Path, seconds: float) -> tuple[list[Pat
 
 
 def quality(model: str, labels: Labels, folder: Path) -> dict[str, float]:
-    """Figures of a detector's file on labelled frames, at all scores and at the working threshold."""
-    threshold = Detector(DetectorConfig(model=model)).score
-    detector = Detector(DetectorConfig(model=model, score=_LOWEST))
-    found = figures(look(detector, labels, folder), threshold)
+    """Figures of a detector's file on labelled frames, at all scores and at the working threshold.
+
+    The score and the looks are the default's: a network on the way is written without its own.
+    """
+    default = Detector(DetectorConfig())
+    default.close()
+    detector = Detector(DetectorConfig(model=model, score=_LOWEST, scales=default.scales))
+    found = figures(look(detector, labels, folder), default.score)
     detector.close()
     return found
 

@@ -1,8 +1,9 @@
 """How good are detections and clusters, on films with labels and on rendered episodes nobody trained on?
 
-Detections: the labelled frames alone are looked at, at all scores and at the working threshold; beside it
-``yolox_nano.onnx`` of COCO, whose persons and animals count as characters. Rendered episodes are three, with
-seeds of their own and a look each, so that their spread shows.
+Detections: the labelled frames alone are looked at, at all scores and at the working threshold, with the
+default detector (``_before`` on the films), with one adapted to the film by ``celstream adapt --detector``
+(three seeds, median) and with ``yolox_nano.onnx`` of COCO, whose persons and animals count as characters.
+Rendered episodes are three, with seeds of their own and a look each, so that their spread shows.
 
 Clusters: purity, AMI and clusters per character with the default embedding (``_before``), with one adapted to
 the show (three seeds, median), and with a hand-made feature (``_hand``); see bench/quality_clusters.py.
@@ -10,7 +11,8 @@ the show (three seeds, median), and with a hand-made feature (``_hand``); see be
     python bench/quality.py [--quick] [--json] [--shared FOLDER] [--detector FILE] [--size PIXELS]
                             [--part detector|clusters] [--cache FOLDER]
 
-``adapt_seconds`` is the longest of the adaptations, on one thread.
+``adapt_seconds`` is the longest of the embedding's adaptations, on one thread, ``detector_adapt_seconds``
+that of the detector's.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, too
 
 from bench.common import RESULTS, SHARED, save
+from bench.quality_adapted import Adapted, adapted
 from bench.quality_clusters import cluster_figures, main_job
 from bench.quality_detector import Looked, figures, look
-from bench.quality_plots import plot_clusters, plot_detectors
+from bench.quality_plots import Curve, plot_clusters, plot_detectors
 from stream.cartoon.write import render_episode
 from stream.config import DetectorConfig
 from stream.detect import Detector
@@ -61,18 +64,47 @@ def look_at_all(model: str, size: int | None, films: dict[str, tuple[Labels, Pat
     return looked
 
 
-def detector_figures(looked: dict[str, Looked], threshold: float) -> dict[str, float]:
-    """Figures of every film, ``<figure>_<film>``; the rendered ones as median and spread."""
+def detector_figures(looked: dict[str, Looked], threshold: float, suffix: str = "") -> dict[str, float]:
+    """Figures of every film, ``<figure>_<film><suffix>``; the rendered ones as median and spread."""
     of = {name: figures(part, threshold) for name, part in looked.items()}
     flat = {
-        f"{key}_{name}": value for name, part in of.items() if name in FILMS for key, value in part.items()
+        f"{key}_{name}{suffix}": value
+        for name, part in of.items()
+        if name in FILMS
+        for key, value in part.items()
     }
     episodes = [part for name, part in of.items() if name not in FILMS]
     for key in episodes[0] if episodes else ():
         values = [part[key] for part in episodes]
         flat[f"{key}_rendered"] = statistics.median(values)
         flat[f"{key}_rendered_spread"] = max(values) - min(values)
-    flat["calibration_error"] = figures(Looked.join(list(looked.values())), threshold)["calibration_error"]
+    every = figures(Looked.join(list(looked.values())), threshold)
+    flat[f"calibration_error{suffix}"] = every["calibration_error"]
+    return flat
+
+
+def adapt_all(films: dict[str, tuple[Labels, Path]], place: Path, quick: bool) -> dict[str, Adapted]:
+    """The detector adapted to every film."""
+    seeds, minutes = ((0,), 1.0) if quick else ((0, 1, 2), 4.0)
+    return {
+        name: adapted(labels, folder, place / f"{name}_adapted", seeds, minutes, _LOWEST)
+        for name, (labels, folder) in films.items()
+        if name in FILMS
+    }
+
+
+def adapted_figures(after: dict[str, Adapted], before: dict[str, Looked]) -> dict[str, float]:
+    """Figures of the films once the detector has adapted itself to each; ``before``: of the default one."""
+    flat = {f"{key}_{name}": value for name, part in after.items() for key, value in part.figures().items()}
+    summaries = {name: part.summaries for name, part in after.items()}
+    for name, told in summaries.items():
+        flat[f"detector_adapt_kept_{name}"] = statistics.mean(one.kept for one in told)
+    flat["detector_adapt_seconds"] = max(one.seconds for told in summaries.values() for one in told)
+    threshold = min(at for part in after.values() for at in part.thresholds)
+    rest = [part for name, part in before.items() if name not in after]  # episodes are not adapted to
+    each_seed = zip(*(part.looked for part in after.values()), strict=True)
+    joined = [figures(Looked.join([*rest, *parts]), threshold) for parts in each_seed]
+    flat["calibration_error"] = statistics.median(every["calibration_error"] for every in joined)
     return flat
 
 
@@ -85,12 +117,22 @@ def detector_part(args: argparse.Namespace, place: Path) -> dict[str, float]:
     films |= rendered(place, SEEDS[:1] if args.quick else SEEDS)
     threshold = Detector(DetectorConfig(model=args.detector)).score
     ours = look_at_all(args.detector, args.size, films)
-    found = detector_figures(ours, threshold) | {"threshold": threshold}
+    own = args.detector == "default"
+    found = detector_figures(ours, threshold, "_before" if own else "") | {"threshold": threshold}
+    after = adapt_all(films, place, args.quick) if own else {}
+    if after:
+        found |= adapted_figures(after, ours)
     if not args.quick:
         peer = look_at_all(str(args.shared / "models" / "yolox_nano.onnx"), None, films)
         found |= {f"{key}_yolox": value for key, value in detector_figures(peer, _PEER_SCORE).items()}
-        if args.detector == "default":
-            plot_detectors(RESULTS / "quality_detector.png", ours, peer, (threshold, _PEER_SCORE))
+        if own:
+            first = {name: part.looked[0] for name, part in after.items()}
+            curves = [
+                Curve("celstream", "#0b6e4f", ours, threshold),
+                Curve("adapted to the film", "#d1495b", first, threshold),
+                Curve("YOLOX-nano, COCO", "#888888", peer, _PEER_SCORE),
+            ]
+            plot_detectors(RESULTS / "quality_detector.png", curves)
     return found
 
 
@@ -115,7 +157,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short look at each part; leaves no record")
     parser.add_argument("--json", action="store_true", help="print one flat object and nothing else")
     parser.add_argument("--shared", type=Path, default=SHARED)
-    parser.add_argument("--detector", default="default", help="another detector to look at")
+    parser.add_argument("--detector", default="default", help="another to look at, as it is")
     parser.add_argument("--size", type=int, help="its longer side, in place of what it was trained for")
     parser.add_argument("--part", choices=sorted(PARTS), help="this one alone; the other's record stays")
     parser.add_argument("--cache", type=Path, help="folder that keeps episodes and work folders")

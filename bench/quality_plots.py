@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,34 +24,42 @@ NAMES = {
 }
 
 
-def plot_detectors(
-    path: Path, ours: dict[str, Looked], peer: dict[str, Looked], thresholds: tuple[float, float]
-) -> None:
-    """Precision over recall of every film, with the thresholds of ours and the peer; rendered episodes are
-    taken together."""
+@dataclass(frozen=True)
+class Curve:
+    """What one detector found, film by film; the dot on its curve is at the working score ``threshold``."""
+
+    label: str
+    colour: str
+    looked: Mapping[str, Looked]
+    threshold: float
+
+
+def plot_detectors(path: Path, curves: Sequence[Curve]) -> None:
+    """Precision over recall of every film, rendered episodes taken together."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     films = [("bbb", ("bbb",)), ("popeye", ("popeye",))]
-    films.append(("rendered", tuple(name for name in ours if name.startswith("rendered"))))
+    films.append(("rendered", tuple(name for name in curves[0].looked if name.startswith("rendered"))))
     figure, axes = plt.subplots(1, len(films), figsize=(12, 3.8), sharey=True, layout="constrained")
     for axis, (name, parts) in zip(axes, films, strict=True):
-        of_both = ((ours, "celstream", "#0b6e4f"), (peer, "YOLOX-nano, COCO", "#888888"))
-        for (looked, label, colour), threshold in zip(of_both, thresholds, strict=True):
-            joined = Looked.join([looked[part] for part in parts])
+        for curve in curves:
+            if not set(parts) <= set(curve.looked):
+                continue
+            joined = Looked.join([curve.looked[part] for part in parts])
             order = np.argsort(-joined.scores, kind="stable")
             hits = np.cumsum(joined.correct[order])
             recall, precision = hits / joined.truths, hits / np.arange(1, len(hits) + 1)
-            axis.plot(recall, precision, color=colour, label=label)
-            kept = int((joined.scores >= threshold).sum())
+            axis.plot(recall, precision, color=curve.colour, label=curve.label)
+            kept = int((joined.scores >= curve.threshold).sum())
             if kept:
-                axis.plot(recall[kept - 1], precision[kept - 1], "o", color=colour)
+                axis.plot(recall[kept - 1], precision[kept - 1], "o", color=curve.colour)
         axis.set(title=NAMES[name], xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("precision")
-    axes[0].legend(loc="upper right", frameon=False, title="dot: working threshold")
+    axes[1].legend(loc="lower left", frameon=False, title="dot: working threshold")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
