@@ -75,7 +75,11 @@ class ShowRecipe:
 
 @dataclass(frozen=True)
 class AdaptedDetector:
-    """What came out: the best network by the signal, and whether it is to be used in place of the old one."""
+    """What came out, and whether it is to be used in place of the old one.
+
+    It is the last look that the signal finds better than that: of two that are, the later one has learned
+    more, and the signal is too coarse to rank them.
+    """
 
     net: Yolo
     kept: bool
@@ -216,7 +220,7 @@ class _Course:
     def run(self, progress: Told, watch: Watch | None) -> AdaptedDetector:
         began = time.monotonic()
         history: list[tuple[int, Signal]] = []
-        best, taken = self.before, 0
+        chosen, taken = self.before, 0
         weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
         every = math.ceil(self.steps / self.recipe.looks)
         for batch in batches(self.maker, self.recipe.batch, 0, self.steps, self.imgsz):
@@ -236,9 +240,8 @@ class _Course:
             progress(step, self.steps, found.score)
             if watch is not None:
                 watch(step, looked, found)
-            enough = found.score > self.before.score + self.recipe.margin
-            if enough and (not taken or found.score > best.score):
-                best, taken = found, step
+            if found.score > self.before.score + self.recipe.margin:
+                chosen, taken = found, step
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
         self.tuner.mean.load_state_dict(weights)
         net, shift = with_platt(self.tuner.mean, self.maps), 0.0
@@ -248,9 +251,9 @@ class _Course:
         return AdaptedDetector(
             net=net,
             kept=taken > 0,
-            reason=_reason(self.before, best, history),
+            reason=_reason(self.before, chosen, history),
             before=self.before,
-            after=best if taken else (history[-1][1] if history else self.before),
+            after=chosen if taken else (history[-1][1] if history else self.before),
             history=tuple(history),
             steps=self.tuner.steps_done,
             planned_steps=self.steps,
@@ -259,10 +262,10 @@ class _Course:
         )
 
 
-def _reason(before: Signal, best: Signal, history: Sequence[tuple[int, Signal]]) -> str:
+def _reason(before: Signal, chosen: Signal, history: Sequence[tuple[int, Signal]]) -> str:
     """Why the new weights are taken or not, for people."""
-    if best is not before:
-        return f"the signal rose from {before.score:.4f} to {best.score:.4f}"
+    if chosen is not before:
+        return f"the signal rose from {before.score:.4f} to {chosen.score:.4f}"
     if not history:
         return "the time was up before the first look, so the old detector stays; give more minutes"
     reached = max(found.score for _, found in history)

@@ -247,7 +247,7 @@ def test_a_seed_gives_the_same_weights_and_another_one_others(lessons: list[Less
 def test_as_many_boxes_reach_the_threshold_as_before(lessons: list[Lesson]) -> None:
     done = course(lessons, margin=-2.0)
     assert done.kept
-    assert done.taken_step in (1, 2)
+    assert done.taken_step == 2  # both looks pass: the later one has learned more
     judge = Judge(lessons[-2:], SIZE, 0.1)
     assert judge.measure(net_of_torch(done.net)).boxes == pytest.approx(done.before.boxes, abs=0.51)
 
