@@ -61,8 +61,8 @@ class ShowRecipe:
 
     batch: int = 16
     rate: float = 3e-4
-    average: float = 0.985
-    trust: float = 0.7
+    average: float = 0.99
+    trust: float = 1.0
     creatures: int = 240
     cartoons: int = 320
     episodes: int = 4

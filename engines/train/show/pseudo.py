@@ -40,6 +40,7 @@ class PseudoSettings:
     ``doubt``: score from which the background is not judged any more. ``moving_sure``: score that is enough
     for a compact moving thing. ``again``: score of the box a moment away. ``still``: share of moving cells
     below which a box lies still; such a one is sure from ``still_sure`` on, and background below ``sure``.
+    ``nested``: share of the smaller of two boxes in the larger above which only the surer is one.
     Scores are probabilities, as of a detector that works at a threshold of 0.1, see :meth:`at`."""
 
     sure: float = 0.35
@@ -48,6 +49,7 @@ class PseudoSettings:
     again: float = 0.03
     still: float = 0.1
     still_sure: float = 0.7
+    nested: float = 0.8
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
 
     def at(self, threshold: float) -> PseudoSettings:
@@ -147,6 +149,7 @@ def judged(
     sure = seen.scores >= floor
     if again is not None:
         sure &= again >= s.again
+    sure = _apart(seen.boxes, sure, s.nested)
     sure &= np.cumsum(sure) <= FILM_BOXES  # best first
     unjudged = unknown.copy()
     for box in seen.boxes[sure]:
@@ -156,6 +159,19 @@ def judged(
     for box in seen.boxes[doubtful]:
         unjudged[_inside(box)] = True
     return sure, unjudged
+
+
+def _apart(boxes: Floats, sure: NDArray[np.bool_], nested: float) -> NDArray[np.bool_]:
+    """The sure ones, best first, but for parts of a surer one and what holds a surer one."""
+    taken: list[int] = []
+    for i in np.flatnonzero(sure):
+        one, others = boxes[i : i + 1], boxes[taken]
+        inner = max(covered(one, others).max(initial=0), covered(others, one).max(initial=0))
+        if inner <= nested:
+            taken.append(int(i))
+    apart = np.zeros(len(boxes), bool)
+    apart[taken] = True
+    return apart
 
 
 def _inside(box: Floats) -> tuple[slice, slice]:

@@ -137,10 +137,11 @@ def test_what_is_sure_scenery_and_doubt_is_told_apart() -> None:
     assert motion.registered
     walks, head = (120, 80, 160, 160), (130, 80, 150, 110)
     shed, poster, ghost = (270, 20, 310, 60), (10, 10, 40, 60), (80, 90, 110, 150)
-    found = seen((*walks, 0.8), (*poster, 0.75), (*shed, 0.32), (*ghost, 0.3), (*head, 0.2))
-    sure, unjudged = judged(found, np.full(5, 0.5, np.float32), motion, PseudoSettings())
-    # what lies still must be believed in more; the walker's head is no character of its own
-    assert sure.tolist() == [True, True, False, False, False]
+    bust, crowd = (122, 80, 158, 125), (60, 60, 240, 170)
+    found = seen((*walks, 0.8), (*poster, 0.75), (*bust, 0.5), (*shed, 0.32), (*ghost, 0.3), (*head, 0.2))
+    sure, unjudged = judged(found, np.full(6, 0.5, np.float32), motion, PseudoSettings())
+    # what lies still must be believed in more; a part of the walker is no character of its own
+    assert sure.tolist() == [True, True, False, False, False, False]
 
     def unknown(box: tuple[int, int, int, int]) -> float:
         return float(unjudged[box[1] : box[3], box[0] : box[2]].mean())
@@ -148,8 +149,12 @@ def test_what_is_sure_scenery_and_doubt_is_told_apart() -> None:
     assert unknown(shed) == 0  # scenery, whatever one half believes
     assert unknown(ghost) == 1  # in the way that the walker takes nothing can be said
     assert unknown((140, 80, 160, 160)) == 0
-    fleeting, _ = judged(found, np.array([0, 0.5, 0, 0, 0], np.float32), motion, PseudoSettings())
-    assert fleeting.tolist() == [False, True, False, False, False]  # not found again half a second away
+    fleeting, _ = judged(found, np.array([0, 0.5, 0, 0, 0, 0], np.float32), motion, PseudoSettings())
+    assert fleeting.tolist() == [False, True, *[False] * 4]  # not found again half a second away
+    around = seen((*walks, 0.8), (*crowd, 0.4))
+    sure, unjudged = judged(around, np.full(2, 0.5, np.float32), motion, PseudoSettings())
+    assert sure.tolist() == [True, False]
+    assert unknown((165, 90, 175, 150)) == 1
 
 
 def test_scores_move_with_the_working_threshold() -> None:
