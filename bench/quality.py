@@ -95,7 +95,11 @@ def adapt_all(films: dict[str, tuple[Labels, Path]], place: Path, quick: bool) -
 
 def adapted_figures(after: dict[str, Adapted], before: dict[str, Looked]) -> dict[str, float]:
     """Figures of the films once the detector has adapted itself to each; ``before``: of the default one."""
-    flat = {f"{key}_{name}": value for name, part in after.items() for key, value in part.figures().items()}
+    flat: dict[str, float] = {}
+    for name, part in after.items():
+        medians, spreads = part.figures()
+        flat |= {f"{key}_{name}": value for key, value in medians.items()}
+        flat |= {f"{key}_{name}_spread": value for key, value in spreads.items()}
     summaries = {name: part.summaries for name, part in after.items()}
     for name, told in summaries.items():
         flat[f"detector_adapt_kept_{name}"] = statistics.mean(one.kept for one in told)

@@ -27,15 +27,14 @@ class Adapted:
     thresholds: list[float]
     summaries: list[DetectorSummary]
 
-    def figures(self) -> dict[str, float]:
-        """Median over the seeds, and ``<figure>_spread``."""
+    def figures(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Median over the seeds, and the spread: largest less smallest."""
         found = [figures(part, at) for part, at in zip(self.looked, self.thresholds, strict=True)]
-        flat = {key: statistics.median(one[key] for one in found) for key in found[0]}
-        spread = {
-            f"{key}_spread": max(one[key] for one in found) - min(one[key] for one in found)
-            for key in found[0]
-        }
-        return flat | spread
+        values = {key: [one[key] for one in found] for key in found[0]}
+        return (
+            {key: statistics.median(of_seeds) for key, of_seeds in values.items()},
+            {key: max(of_seeds) - min(of_seeds) for key, of_seeds in values.items()},
+        )
 
 
 def adapted(
