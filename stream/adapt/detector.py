@@ -275,6 +275,7 @@ def _train(
             learned,
             held,
             imgsz=source.imgsz,
+            scales=source.scales,
             threshold=source.threshold,
             maps=maps,
             steps=steps,

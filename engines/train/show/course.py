@@ -33,7 +33,7 @@ from engines.train.material import (
 from engines.train.scenes import MAX_BOXES, SceneMaker, SceneSettings
 from engines.train.show.pseudo import Lesson, shelf
 from engines.train.show.signal import Judge, Signal
-from engines.train.show.teacher import net_of_torch
+from engines.train.show.teacher import net_of_torch, scaled
 from engines.train.tune.course import settled
 from engines.train.tune.data import Batch
 from engines.train.tune.settings import TuneSettings
@@ -104,6 +104,7 @@ def adapt(
     held: Sequence[Lesson],
     *,
     imgsz: tuple[int, int],
+    scales: Sequence[float] = (1.0,),
     threshold: float = 0.1,
     maps: Sequence[Platt] = (),
     steps: int,
@@ -121,7 +122,9 @@ def adapt(
     Args:
         net: as :func:`engines.train.tune.start.read_detector` gives it; class 0 is the character. Changed.
         learned: what is trained on. held: what measures.
-        imgsz: height and width that the detector works at.
+        imgsz: height and width that the detector works at. It is trained at this size: trained in all that it
+            looks in, it learned less in the same time.
+        scales: shares of it that the pipeline looks in.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
         maps: what makes probabilities of the scores, one for each class; none: they are used as they are.
         steps: how many, see :func:`planned_steps`. longest: seconds after which it ends, whatever is left.
@@ -136,7 +139,8 @@ def adapt(
     recipe = recipe or ShowRecipe()
     _check(learned, held, steps, recipe)
     with settled(TuneSettings(seed=seed, threads=threads)):
-        course = _Course(net, learned, held, imgsz, threshold, maps, steps, longest, seed, recipe)
+        judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales])
+        course = _Course(net, learned, judge, maps, steps, longest, seed, recipe)
         return course.run(progress or (lambda step, steps, score: None), watch)
 
 
@@ -199,9 +203,7 @@ class _Course:
         self,
         net: Yolo,
         learned: Sequence[Lesson],
-        held: Sequence[Lesson],
-        imgsz: tuple[int, int],
-        threshold: float,
+        judge: Judge,
         maps: Sequence[Platt],
         steps: int,
         longest: float,
@@ -209,8 +211,7 @@ class _Course:
         recipe: ShowRecipe,
     ) -> None:
         self.recipe, self.steps, self.longest = recipe, steps, longest
-        self.threshold, self.imgsz, self.maps = threshold, imgsz, maps
-        self.judge = Judge(held, imgsz, threshold)
+        self.judge, self.maps = judge, maps
         self.before = self.judge.measure(net_of_torch(with_platt(net.eval(), maps)))
         self.maker = SceneMaker(show_bank(learned, seed, recipe), seed, recipe.scenes)
         warmup = max(1, min(20, steps // 5))
@@ -223,7 +224,7 @@ class _Course:
         chosen, taken = self.before, 0
         weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
         every = math.ceil(self.steps / self.recipe.looks)
-        for batch in batches(self.maker, self.recipe.batch, 0, self.steps, self.imgsz):
+        for batch in batches(self.maker, self.recipe.batch, 0, self.steps, self.judge.imgsz):
             try:
                 self.tuner.step(batch, self.tuner.steps_done / self.steps)
             except LossError as error:
@@ -247,7 +248,7 @@ class _Course:
         net, shift = with_platt(self.tuner.mean, self.maps), 0.0
         if taken:
             same = self.judge.threshold_for(net_of_torch(net), self.before.boxes)
-            net, shift = calibrated(net, same, self.threshold)
+            net, shift = calibrated(net, same, self.judge.threshold)
         return AdaptedDetector(
             net=net,
             kept=taken > 0,

@@ -20,20 +20,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 
 from engines.train.measure import average_precision
 from engines.train.show.pseudo import Lesson
-from engines.train.show.teacher import Floats, Net, Seen, found_again, view
+from engines.train.show.teacher import Floats, Net, Seen, found_again, fused, view
 from kernels.boxes import iou
 
 _FOLLOW = 0.35
+_JOINED = 0.52  # IoU from which boxes of two looks are one, the pipeline's detector.iou
+_FARTHEST = 6.0  # logits that scores may be moved by
 _DEPTHS = (1.0, 1.5, 2.0, 3.0)  # shares of the likely boxes
 _KNOWN = 0.5  # share of a box that is judged from which it counts as wrong where nothing sure is
 
 
 @dataclass(frozen=True)
 class Signal:
-    """See the module. ``boxes``: mean number of boxes a frame at the working threshold."""
+    """See the module. ``boxes``: mean number of boxes a frame that the pipeline keeps, of all its looks."""
 
     agreement: float
     steady: float
@@ -52,9 +55,17 @@ class Signal:
 class Judge:
     """Measures detectors on held-out lessons."""
 
-    def __init__(self, lessons: Sequence[Lesson], imgsz: tuple[int, int], threshold: float) -> None:
-        """``threshold``: the working threshold of the pipeline."""
+    def __init__(
+        self,
+        lessons: Sequence[Lesson],
+        imgsz: tuple[int, int],
+        threshold: float,
+        sizes: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """``threshold``: the working threshold of the pipeline. ``sizes``: those that it looks in, ``imgsz``
+        alone by default."""
         self.lessons, self.imgsz, self.threshold = list(lessons), imgsz, threshold
+        self.sizes = tuple(sizes) or (imgsz,)
         self.sure = sum(len(lesson.sure) for lesson in lessons)
         self.likely = max(self.sure, sum(lesson.likely for lesson in lessons))
 
@@ -76,14 +87,37 @@ class Judge:
             agreement=agreement,
             steady=self._steady(net, seen),
             quiet=1 - sum(int((f.scores >= surest).sum()) for f in self._false(judged)) / max(1, self.sure),
-            boxes=float(np.mean([(found.scores >= self.threshold).sum() for found in seen])),
+            boxes=self._kept(self._looks(net)),
         )
 
     def threshold_for(self, net: Net, boxes: float) -> float:
-        """The score at which a detector has so many boxes a frame on average, in 0..1."""
-        every = np.sort(np.concatenate([np.zeros(1), *(found.scores for found in self.look(net))]))[::-1]
-        count = round(boxes * len(self.lessons))
-        return float(every[min(max(0, count - 1), len(every) - 1)])
+        """The score, in 0..1, that is to be the working threshold for so many boxes a frame to be kept.
+
+        Scores of all looks are moved in logits before they are joined, as
+        :func:`engines.train.export.calibrated` moves them. Where there are not so many boxes, it is the
+        working threshold.
+        """
+        looks = self._looks(net)
+        low, high = -_FARTHEST, _FARTHEST
+        if self._kept(looks, high) < boxes:
+            return self.threshold
+        for _ in range(24):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._kept(looks, middle) >= boxes else (middle, high)
+        return float(expit(logit(self.threshold) - high))
+
+    def _looks(self, net: Net) -> list[list[Seen]]:
+        """What each of the pipeline's looks at each lesson's picture finds."""
+        return [[view(net, lesson.picture[None], size)[0] for size in self.sizes] for lesson in self.lessons]
+
+    def _kept(self, looks: Sequence[Sequence[Seen]], shift: float = 0.0) -> float:
+        """Mean number of boxes a frame at the working threshold, of scores moved by ``shift`` in logits."""
+        moved = [
+            [Seen(found.boxes, expit(logit(found.scores) + shift).astype(np.float32)) for found in of_one]
+            for of_one in looks
+        ]
+        joined = [fused(of_one, _JOINED) if len(of_one) > 1 else of_one[0] for of_one in moved]
+        return float(np.mean([(found.scores >= self.threshold).sum() for found in joined]))
 
     def _judged(self, lesson: Lesson, found: Seen) -> Seen:
         """The boxes that are right or known to be wrong."""

@@ -222,6 +222,22 @@ def test_the_signal_falls_with_false_boxes_on_known_background_alone() -> None:
     assert worse.boxes == 2
     assert judge.threshold_for(says(false), 1.0) == pytest.approx(0.9)
     assert judge.measure(says({1: [], 2: []})).score == 0
+    assert judge.threshold_for(says(false), 9.0) == 0.1  # there are not so many
+
+
+def test_as_many_boxes_are_kept_of_all_looks_joined() -> None:
+    """A box that every second look sees counts half, so its score must be higher to be kept."""
+    box = [(20.0, 20.0, 60.0, 90.0, 0.6)]
+    lessons = answering({1: box}).lessons
+    half = Judge(lessons, (192, 320), 0.4, [(192, 320), (96, 160)])
+
+    def large_alone(images: Floats) -> Floats:
+        return says({1: box if images.shape[2] == 192 else []})(images)
+
+    assert half.measure(large_alone).boxes == 0  # 0.6 and nothing: a mean of 0.3
+    at = half.threshold_for(large_alone, 1.0)
+    odds = (0.6 / 0.4) * (0.4 / 0.6) / (at / (1 - at))  # of the box once ``at`` is moved to 0.4
+    assert odds / (1 + odds) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_boxes_that_flicker_are_not_steady(lessons: list[Lesson]) -> None:
@@ -253,7 +269,7 @@ def test_as_many_boxes_reach_the_threshold_as_before(lessons: list[Lesson]) -> N
     done = course(lessons, margin=-2.0)
     assert done.kept
     assert done.taken_step == 2  # both looks pass: the later one has learned more
-    judge = Judge(lessons[-2:], SIZE, 0.1)
+    judge = Judge(lessons[-2:], SIZE, 0.1)  # one look, as the course had
     assert judge.measure(net_of_torch(done.net)).boxes == pytest.approx(done.before.boxes, abs=0.51)
 
 
