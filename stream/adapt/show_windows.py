@@ -26,13 +26,18 @@ _RUN = 2  # windows in a run, at least
 def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, float]]:
     """Number of a video and start in seconds of up to ``count`` windows, evenly over all videos, in order.
 
-    A short show has fewer, which overlap: each is for its middle frame, and those lie 0.75 s apart or more.
-    Videos of unknown length, and those shorter than a window, are left out.
+    A short show has fewer, which overlap: each is for its middle frame, and those lie about 0.75 s apart. Of
+    more videos than ``count`` as many are chosen, evenly. Videos of unknown length, and those shorter than a
+    window, are left out.
     """
     lengths = np.array([video.duration_s or 0.0 if video.kind == "video" else 0.0 for video in videos])
     room = np.floor(np.maximum(0, lengths - LENGTH_S) / _CLOSEST_S + (lengths >= LENGTH_S))
     if not room.sum():
         return []
+    able = np.flatnonzero(room)
+    if len(able) > count:
+        left_out = np.setdiff1d(able, able[np.linspace(0, len(able) - 1, count).round().astype(int)])
+        room[left_out] = 0
     share = np.minimum(np.maximum(1, np.round(count * lengths / lengths.sum())), room).astype(int)
     rng = np.random.default_rng([seed, 0x5709])
     out = []

@@ -117,7 +117,7 @@ def adapt(
 ) -> AdaptedDetector:
     """Train ``net`` on lessons of a show. The same input, seed and number of threads give the same weights.
 
-    Only where the clock ends it, the weights are those of an earlier look.
+    They are those of the last look that the signal finds better, also where the clock ends it.
 
     Args:
         net: as :func:`engines.train.tune.start.read_detector` gives it; class 0 is the character. Changed.

@@ -75,7 +75,7 @@ class Lesson:
     """What is known of a picture.
 
     ``picture``: uint8 (H, W, 3). ``sure``: boxes (n, 4) xyxy. ``unjudged``: bool (H, W), True where nobody
-    knows. ``likely``: how many boxes are likelier than not by what the views agree on. ``film``: the number
+    knows. ``likely``: how many boxes the views agree on, wherever they are. ``film``: the number
     of its video. ``beside``: of a lesson that measures, pictures of moments around it, each with how the
     background moved on the way there.
     """

@@ -94,12 +94,12 @@ class Judge:
         """The score, in 0..1, that is to be the working threshold for so many boxes a frame to be kept.
 
         Scores of all looks are moved in logits before they are joined, as
-        :func:`engines.train.export.calibrated` moves them. Where there are not so many boxes, it is the
-        working threshold.
+        :func:`engines.train.export.calibrated` moves them. Where there are not so many boxes, or none are
+        wanted, it is the working threshold.
         """
         looks = self._looks(net)
         low, high = -_FARTHEST, _FARTHEST
-        if self._kept(looks, high) < boxes:
+        if not boxes or self._kept(looks, high) < boxes:
             return self.threshold
         for _ in range(24):
             middle = (low + high) / 2

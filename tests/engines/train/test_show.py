@@ -113,6 +113,7 @@ def test_windows_lie_evenly_and_none_learned_from_overlaps_one_held_out(tmp_path
             (one, start), others = windows[i], [windows[k] for k in held]
             assert all(one != other or abs(start - at) >= LENGTH_S for other, at in others)
     assert places([replace(video, duration_s=2.0)], 10, 0) == []
+    assert [n for n, _ in places([video, replace(video, duration_s=2.0), *[long] * 8], 3, 0)] == [0, 5, 9]
 
 
 def test_a_window_is_of_one_shot(tmp_path: Path) -> None:
@@ -223,6 +224,7 @@ def test_the_signal_falls_with_false_boxes_on_known_background_alone() -> None:
     assert judge.threshold_for(says(false), 1.0) == pytest.approx(0.9)
     assert judge.measure(says({1: [], 2: []})).score == 0
     assert judge.threshold_for(says(false), 9.0) == 0.1  # there are not so many
+    assert judge.threshold_for(says(false), 0.0) == 0.1  # or all would be silenced
 
 
 def test_as_many_boxes_are_kept_of_all_looks_joined() -> None:
