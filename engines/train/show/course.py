@@ -122,8 +122,7 @@ def adapt(
     Args:
         net: as :func:`engines.train.tune.start.read_detector` gives it; class 0 is the character. Changed.
         learned: what is trained on. held: what measures.
-        imgsz: height and width that the detector works at. It is trained at this size: trained in all that it
-            looks in, it learned less in the same time.
+        imgsz: height and width that the detector works at, and is trained at.
         scales: shares of it that the pipeline looks in.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
         maps: what makes probabilities of the scores, one for each class; none: they are used as they are.

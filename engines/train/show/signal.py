@@ -5,8 +5,8 @@ motion), which stay the same whatever is measured:
 
 - ``agreement``: AP50 of its boxes against the sure ones; boxes where nobody knows do not count.
 - ``steady``: of its best boxes the share found again a quarter and half a second away, either way: the mean
-  over as many boxes as there are likely ones, half as many again, twice and three times as many. At one such
-  depth alone it hung on the few boxes about there, and went less with AP50 in trials on rendered shows.
+  over as many boxes as there are likely ones, half as many again, twice and three times as many. One such
+  depth alone hangs on the few boxes about there.
 - ``quiet``: 1 less the share of its best boxes, as many as there are sure ones, that lie on known background.
 
 The detector before agrees best with its own lessons, so a small gain may go unseen. References that favour
