@@ -1,7 +1,7 @@
 """How good a detector is on a show, by what the show says itself: on windows that were not trained on.
 
-Measured on one view, as the pipeline looks, against lessons of the detector before (its views, time and
-motion), which stay the same whatever is measured:
+Measured on one view, at the size that the detector works at, against lessons of the detector before (its
+views, time and motion), which stay the same whatever is measured:
 
 - ``agreement``: AP50 of its boxes against the sure ones; boxes where nobody knows do not count.
 - ``steady``: of its best boxes the share found again a quarter and half a second away, either way: the mean
