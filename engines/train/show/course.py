@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from engines.train.material import (
 from engines.train.scenes import MAX_BOXES, SceneMaker, SceneSettings
 from engines.train.show.pseudo import Lesson, shelf
 from engines.train.show.signal import Judge, Signal
-from engines.train.show.teacher import net_of_torch, scaled
+from engines.train.show.teacher import Net, net_of_torch, scaled
 from engines.train.tune.course import settled
 from engines.train.tune.data import Batch
 from engines.train.tune.settings import TuneSettings
@@ -78,7 +78,8 @@ class AdaptedDetector:
     """What came out, and whether it is to be used in place of the old one.
 
     It is the last look that the signal finds better than that: of two that are, the later one has learned
-    more, and the signal is too coarse to rank them.
+    more, and the signal is too coarse to rank them. ``after``: of that look, with the boxes that are kept
+    once the scores were moved; of the best look where none is better.
     """
 
     net: Yolo
@@ -107,6 +108,7 @@ def adapt(
     scales: Sequence[float] = (1.0,),
     threshold: float = 0.1,
     maps: Sequence[Platt] = (),
+    incumbent: Net | None = None,
     steps: int,
     longest: float = math.inf,
     seed: int = 0,
@@ -126,7 +128,8 @@ def adapt(
         scales: shares of it that the pipeline looks in.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
         maps: what makes probabilities of the scores, one for each class; none: they are used as they are.
-        steps: how many, see :func:`planned_steps`. longest: seconds after which it ends, whatever is left.
+        incumbent: the detector in use, which it must be better than; ``net`` as it came by default.
+        steps: how many, see :func:`planned_steps`. longest: seconds after which there is a last look.
         progress: told every step, and the score when it is measured.
         watch: given the network at every look, not to be kept or changed.
         threads: of torch.
@@ -139,7 +142,7 @@ def adapt(
     _check(learned, held, steps, recipe)
     with settled(TuneSettings(seed=seed, threads=threads)):
         judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales])
-        course = _Course(net, learned, judge, maps, steps, longest, seed, recipe)
+        course = _Course(net, learned, judge, maps, incumbent, steps, longest, seed, recipe)
         return course.run(progress or (lambda step, steps, score: None), watch)
 
 
@@ -204,6 +207,7 @@ class _Course:
         learned: Sequence[Lesson],
         judge: Judge,
         maps: Sequence[Platt],
+        incumbent: Net | None,
         steps: int,
         longest: float,
         seed: int,
@@ -211,7 +215,7 @@ class _Course:
     ) -> None:
         self.recipe, self.steps, self.longest = recipe, steps, longest
         self.judge, self.maps = judge, maps
-        self.before = self.judge.measure(net_of_torch(with_platt(net.eval(), maps)))
+        self.before = self.judge.measure(incumbent or net_of_torch(with_platt(net.eval(), maps)))
         self.maker = SceneMaker(show_bank(learned, seed, recipe), seed, recipe.scenes)
         warmup = max(1, min(20, steps // 5))
         settings = StepSettings(recipe.rate, warmup=warmup, average=recipe.average, still=True)
@@ -222,16 +226,15 @@ class _Course:
         history: list[tuple[int, Signal]] = []
         chosen, taken = self.before, 0
         weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
-        every = math.ceil(self.steps / self.recipe.looks)
+        places = {math.ceil(self.steps * (k + 1) / self.recipe.looks) for k in range(self.recipe.looks)}
         for batch in batches(self.maker, self.recipe.batch, 0, self.steps, self.judge.imgsz):
             try:
                 self.tuner.step(batch, self.tuner.steps_done / self.steps)
             except LossError as error:
                 raise EngineError(f"adaptation, step {self.tuner.steps_done + 1}: {error}") from error
             step = self.tuner.steps_done
-            if time.monotonic() - began > self.longest:
-                break
-            if step % every and step < self.steps:
+            late = time.monotonic() - began > self.longest
+            if not late and step not in places:
                 progress(step, self.steps, None)
                 continue
             looked = with_platt(self.tuner.mean, self.maps)
@@ -243,17 +246,21 @@ class _Course:
             if found.score > self.before.score + self.recipe.margin:
                 chosen, taken = found, step
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
+            if late:
+                break
         self.tuner.mean.load_state_dict(weights)
         net, shift = with_platt(self.tuner.mean, self.maps), 0.0
+        after = max((found for _, found in history), key=lambda found: found.score)
         if taken:
             same = self.judge.threshold_for(net_of_torch(net), self.before.boxes)
             net, shift = calibrated(net, same, self.judge.threshold)
+            after = replace(chosen, boxes=self.judge.boxes(net_of_torch(net)))
         return AdaptedDetector(
             net=net,
             kept=taken > 0,
-            reason=_reason(self.before, chosen, history),
+            reason=_reason(self.before, after, taken > 0),
             before=self.before,
-            after=chosen if taken else (history[-1][1] if history else self.before),
+            after=after,
             history=tuple(history),
             steps=self.tuner.steps_done,
             planned_steps=self.steps,
@@ -262,14 +269,11 @@ class _Course:
         )
 
 
-def _reason(before: Signal, chosen: Signal, history: Sequence[tuple[int, Signal]]) -> str:
+def _reason(before: Signal, after: Signal, kept: bool) -> str:
     """Why the new weights are taken or not, for people."""
-    if chosen is not before:
-        return f"the signal rose from {before.score:.4f} to {chosen.score:.4f}"
-    if not history:
-        return "the time was up before the first look, so the old detector stays; give more minutes"
-    reached = max(found.score for _, found in history)
+    if kept:
+        return f"the signal rose from {before.score:.4f} to {after.score:.4f}"
     return (
-        f"the signal was {before.score:.4f} and reached {reached:.4f}, which is no better, so the old"
-        " detector stays"
+        f"the signal was {before.score:.4f} and reached {after.score:.4f}, which is no better, so the"
+        " detector of before stays"
     )

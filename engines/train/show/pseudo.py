@@ -118,7 +118,7 @@ def lesson(
     for k in far:
         there = view(net, frames[k : k + 1], imgsz)[0]
         again = np.maximum(again, found_again(seen.boxes, there, moves[k], s.teacher.follow))
-    sure, unjudged = judged(seen, again if far else None, motion, s)
+    sure, unjudged = judged(seen, again, motion, s)
     return Lesson(
         picture=picture,
         sure=seen.boxes[sure],
@@ -130,12 +130,12 @@ def lesson(
 
 
 def judged(
-    seen: Seen, again: Floats | None, motion: FilmFrame, s: PseudoSettings
+    seen: Seen, again: Floats, motion: FilmFrame, s: PseudoSettings
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which boxes are sure, bool (n,), and where nothing is known, bool (H, W).
 
     ``seen``: of the middle frame, best first. ``again`` (n,): the best score of each a moment earlier or
-    later, None where there is no such moment. ``motion``: of the same frame.
+    later, 0 where there is no such moment. ``motion``: of the same frame.
     """
     height, width = motion.image.shape[:2]
     unknown = np.ones((height, width), bool)
@@ -146,9 +146,7 @@ def judged(
     blob = iou(seen.boxes, motion.boxes).max(1, initial=0) >= 0.5
     lies_still = (stirred < s.still) & motion.registered
     floor = np.where(blob, s.moving_sure, np.where(lies_still, s.still_sure, s.sure))
-    sure = seen.scores >= floor
-    if again is not None:
-        sure &= again >= s.again
+    sure = (seen.scores >= floor) & (again >= s.again)
     sure = _apart(seen.boxes, sure, s.nested)
     sure &= np.cumsum(sure) <= FILM_BOXES  # best first
     unjudged = unknown.copy()

@@ -69,15 +69,15 @@ class Judge:
         self.sure = sum(len(lesson.sure) for lesson in lessons)
         self.likely = max(self.sure, sum(lesson.likely for lesson in lessons))
 
-    def look(self, net: Net) -> list[Seen]:
-        """What one view finds in each lesson's picture."""
-        return [view(net, lesson.picture[None], self.imgsz)[0] for lesson in self.lessons]
-
     def measure(self, net: Net) -> Signal:
         """The signal of a detector; all 0 without a lesson."""
         if not self.lessons:
             return Signal(0.0, 0.0, 0.0, 0.0)
-        seen = self.look(net)
+        looks = self._looks(net)
+        if self.imgsz in self.sizes:
+            seen = [of_one[self.sizes.index(self.imgsz)] for of_one in looks]
+        else:
+            seen = [view(net, lesson.picture[None], self.imgsz)[0] for lesson in self.lessons]
         judged = [self._judged(lesson, found) for lesson, found in zip(self.lessons, seen, strict=True)]
         agreement, _, _ = average_precision(
             [(found.boxes, found.scores) for found in judged], [lesson.sure for lesson in self.lessons]
@@ -87,8 +87,12 @@ class Judge:
             agreement=agreement,
             steady=self._steady(net, seen),
             quiet=1 - sum(int((f.scores >= surest).sum()) for f in self._false(judged)) / max(1, self.sure),
-            boxes=self._kept(self._looks(net)),
+            boxes=self._kept(looks),
         )
+
+    def boxes(self, net: Net) -> float:
+        """Mean number of boxes a frame that the pipeline keeps of a detector; 0 without a lesson."""
+        return self._kept(self._looks(net)) if self.lessons else 0.0
 
     def threshold_for(self, net: Net, boxes: float) -> float:
         """The score, in 0..1, that is to be the working threshold for so many boxes a frame to be kept.
