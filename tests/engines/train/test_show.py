@@ -103,7 +103,10 @@ def test_windows_lie_evenly_and_none_learned_from_overlaps_one_held_out(tmp_path
     assert 2 < gaps.min() < gaps.max() < 12
     short = places([replace(video, duration_s=60.0)], 1000, 0)
     assert 60 <= len(short) <= 80  # their middles are no closer than that, however many are asked for
-    assert np.diff([start for _, start in short]).min() > 0.37
+    for windows in (short, *(places([replace(video, duration_s=s)], 1000, 0) for s in (3.6, 4.5, 8.0))):
+        moments = [round(4 * start) / 4 for _, start in windows]  # as they are read
+        assert len(moments) > 1
+        assert np.diff(moments).min() >= 0.75
     for windows in (where, short):
         learned, held = parted(windows)
         assert 0.1 < len(held) / len(windows) < 0.3
@@ -114,6 +117,7 @@ def test_windows_lie_evenly_and_none_learned_from_overlaps_one_held_out(tmp_path
             assert all(one != other or abs(start - at) >= LENGTH_S for other, at in others)
     assert places([replace(video, duration_s=2.0)], 10, 0) == []
     assert [n for n, _ in places([video, replace(video, duration_s=2.0), *[long] * 8], 3, 0)] == [0, 5, 9]
+    assert len(places([replace(video, duration_s=3.0)] * 50 + [long], 60, 0)) == 60
 
 
 def test_a_window_is_of_one_shot(tmp_path: Path) -> None:
