@@ -1,4 +1,4 @@
-"""The detector that an adaptation begins with, and what its file says of itself."""
+"""The detector that an adaptation begins with, the one that is in use, and how the run looks with it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.models import resolve
-from stream.adapt.own_detector import RECORD, in_use
+from stream.adapt.own_detector import RECORD, about_own, in_use, own_detector
 from stream.config import Config, DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError
 from stream.workdir import WorkFolder
+
+_LOWEST, _HIGHEST = 0.02, 0.98  # scores that boxes are counted from: the teacher sees none below
 
 
 @dataclass(frozen=True)
 class DetectorStart:
     """The detector that is adapted: as settings name it, its file, and what that says of itself.
 
-    ``threshold``: smallest score that the pipeline keeps, whatever the run's settings ask. ``imgsz``: height
-    and width. ``scales``: in parts of that, how often and how large a frame is looked at.
-    ``calibrated``: its scores are probabilities.
+    ``threshold``: smallest score that the file recommends. ``imgsz``: height and width. ``scales``: in parts
+    of that, how often and how large the file recommends to look at a frame. ``calibrated``: its scores are
+    probabilities.
+
+    ``score``, ``looks``: the same two as the run has them, whose number of boxes an adapted detector has to
+    keep: what the run's settings ask, or else what the file recommends. ``used``: file of the detector in
+    use, which is another one where the folder goes on with its own.
     """
 
     model: str
@@ -30,6 +36,16 @@ class DetectorStart:
     imgsz: tuple[int, int]
     scales: tuple[float, ...]
     calibrated: bool
+    score: float
+    looks: tuple[float, ...]
+    used: Path
+
+    @property
+    def named(self) -> str:
+        """The detector in use, for people."""
+        if self.used != self.path:
+            return f"the one adapted before, {self.used}"
+        return "the default" if self.model == "default" else str(self.path)
 
 
 def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
@@ -37,12 +53,13 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
 
     Raises:
         ConfigError: its first class is no 'character'.
-        ModelError: it is gone, or no detector.
+        ModelError: it is gone, or no detector; or that in use is none.
     """
     model = config.detector.model
-    if in_use(folder):
-        before = folder.read_run().get(RECORD)
-        model = str(before.get("start", "default")) if isinstance(before, dict) else "default"
+    own = own_detector(folder) if in_use(folder) else None
+    if own is not None:
+        Detector(DetectorConfig(model=str(own))).close()
+        model = _before(folder)
     detector = Detector(DetectorConfig(model=model))
     detector.close()
     path = Path(resolve(model, "detector").path)
@@ -53,15 +70,30 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
             " `celstream train detector`"
         )
     meta = _metadata(path)
+    imgsz, asked = _imgsz(meta.get("imgsz")), config.detector
+    sized = asked.size / max(imgsz) if asked.size is not None else 1.0
+    score = detector.score if asked.score is None else asked.score
     return DetectorStart(
-        model=model,
+        model=str(path.absolute()) if model != "default" and Path(model).is_file() else model,
         path=path,
         names=detector.class_names,
         threshold=detector.score,
-        imgsz=_imgsz(meta.get("imgsz")),
+        imgsz=imgsz,
         scales=detector.scales,
         calibrated="score_maps" in meta,
+        score=min(max(score, _LOWEST), _HIGHEST),
+        looks=tuple(scale * sized for scale in asked.scales or detector.scales),
+        used=own or path,
     )
+
+
+def _before(folder: WorkFolder) -> str:
+    """What the folder's own detector was adapted from: of that file, whatever was tried since."""
+    attempt = folder.read_run().get(RECORD)
+    for about in (about_own(folder), attempt):
+        if isinstance(about, dict) and about.get("start"):
+            return str(about["start"])
+    return "default"
 
 
 def _metadata(source: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +14,7 @@ from stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream.adapt.embedding import AdaptSummary
+    from stream.embeddings import EmbeddingSet
 
 
 def adapt(
@@ -20,7 +22,8 @@ def adapt(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Longest time to train. Raising it learns more of a large show. (default: 3, the detector 4)"
+            help="Time for reading the show and training, about. Raising it learns more of a large show."
+            " Clustering, or processing again with --detector, comes on top. (default: 3, the detector 4)"
         ),
     ] = None,
     detector: Annotated[
@@ -35,8 +38,9 @@ def adapt(
     ] = "default",
     seed: Seed = 0,
     min_crops: Annotated[
-        int, typer.Option(min=2, help="Refuse with fewer different crops: too few to learn from.")
-    ] = 300,
+        int | None,
+        typer.Option(min=2, help="Refuse with fewer different crops: too few to learn from. (default: 300)"),
+    ] = None,
     json_: AsJson = False,
     log: Log = "auto",
 ) -> None:
@@ -47,13 +51,20 @@ def adapt(
     the sources, and is kept where it is better on windows held out.
     """
     from stream.adapt.detector import DetectorSummary, adapt_detector
+    from stream.adapt.embedding import MIN_CROPS
     from stream.adapt.embedding import adapt as adapt_show
+    from stream.embeddings import find
     from stream.progress import make_progress
 
     progress = make_progress(log)
     if detector and from_ != "default":
         raise ConfigError("--from scratch: the detector has too little of one show to start from nothing")
+    if detector and min_crops is not None:
+        raise ConfigError(
+            "--min-crops: the detector learns from windows of the sources and not from crops; leave it out"
+        )
     result: AdaptSummary | DetectorSummary
+    before = find(workdir)
     try:
         if detector:
             result = adapt_detector(
@@ -69,10 +80,31 @@ def adapt(
                 minutes=3.0 if minutes is None else minutes,
                 start=from_,
                 seed=seed,
-                min_crops=min_crops,
+                min_crops=MIN_CROPS if min_crops is None else min_crops,
                 progress=progress,
             )
-    except KeyboardInterrupt:
-        print("celstream: stopped; nothing is lost, and the same command goes on", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"celstream: {stopped(error, workdir, before)}", file=sys.stderr)
         raise
     print(json.dumps(result.as_json()) if json_ else result.as_text())
+
+
+def stopped(error: KeyboardInterrupt, workdir: Path, before: EmbeddingSet | None) -> str:
+    """What Ctrl-C left, and what goes on from there. ``before``: the adapted embeddings that were there."""
+    from stream.adapt.detector_again import StoppedAfterwards
+    from stream.embeddings import find
+
+    if isinstance(error, StoppedAfterwards):
+        return str(error)
+    found = find(workdir)
+    if found == before:
+        return "stopped; what was there stays as it was, and the same command begins anew"
+    if found is None:
+        return (
+            "stopped; the adapted embeddings of before were being replaced and are gone, and the same command"
+            " makes them anew"
+        )
+    return (
+        f"stopped; the adapted embeddings are written, and `celstream cluster {workdir}` groups by them; the"
+        " same command begins anew"
+    )

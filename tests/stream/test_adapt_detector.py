@@ -17,7 +17,8 @@ from engines.models import file_sha256, resolve
 from engines.train.show.course import ShowRecipe
 from stream import load_config, run
 from stream.adapt.detector import DetectorSummary, adapt_detector
-from stream.adapt.own_detector import RECORD, own_detector
+from stream.adapt.detector_start import detector_start
+from stream.adapt.own_detector import RECORD, in_use, own_detector
 from stream.cartoon.write import Episode, render_episode
 from stream.config import DetectorConfig
 from stream.detect import Detector
@@ -142,20 +143,53 @@ def test_a_moved_folder_whose_detector_is_another_file_is_refused_in_a_word(
     assert run(episode.video, work, detector="default", **settings).exit_code == 0
 
 
-@pytest.mark.slow
-def test_an_adapted_detector_is_not_adapted_once_more(
+def test_an_adapted_detector_is_what_the_next_one_has_to_beat(
+    episode: Episode, done: tuple[Path, DetectorSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not what it starts from. It is done from elsewhere, over paths that only hold there."""
+    first, work = done[1], tmp_path / "there" / "work"
+    shutil.copytree(done[0], work)
+    with WorkFolder.open(work, create=False) as folder:
+        told = folder.read_run()
+        told["config"]["detector"]["model"] = "work/detector/adapted.onnx"
+        folder.write_run(told)
+    monkeypatch.chdir(tmp_path)
+    again = adapt_detector("there/work", rerun=False, recipe=RECIPE, **QUICK)
+    assert again.kept
+    assert (again.start, again.detector) == ("default", "there/work/detector/adapted.onnx")
+    assert again.windows == first.windows
+    # the first one, measured in the same windows, before its scores were moved
+    assert again.before["score"] == pytest.approx(first.after["score"], abs=1e-3)
+    assert again.before["score"] != pytest.approx(first.before["score"], abs=1e-3)
+    assert not again.processed
+    assert f"--detector {work / 'detector' / 'adapted.onnx'}" in again.command
+    assert again.as_text().endswith(again.command)
+    monkeypatch.chdir(tmp_path / "there")
+    found = run(episode.video, "work", interval=2.0, clusters=(2, 4), report=False)
+    assert "goes on with the detector adapted to this show" in "".join(found.notes)
+    assert record(work)["config"]["detector"]["model"] == str(work / "detector" / "adapted.onnx")
+
+
+def test_one_that_does_not_beat_the_adapted_detector_leaves_it_in_use(
     done: tuple[Path, DetectorSummary], tmp_path: Path
 ) -> None:
-    work, first = done
-    shutil.copytree(work, tmp_path / "work")
-    again = adapt_detector(tmp_path / "work", rerun=False, recipe=RECIPE, **QUICK)
-    assert again.before == first.before  # measured from the default, from the same windows
-    assert again.after == first.after
-    old, new = (Path(place) / "detector" / "adapted.onnx" for place in (work, tmp_path / "work"))
-    assert file_sha256(old) == file_sha256(new)  # the same seed, the same file
-    assert not again.processed
-    assert str(new) in again.command
-    assert again.as_text().endswith(again.command)
+    work = tmp_path / "work"
+    shutil.copytree(done[0], work)
+    own = work / "detector" / "adapted.onnx"
+    before = own.read_bytes(), own.with_name("about.json").read_bytes()
+    summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
+    assert not summary.kept
+    assert summary.detector == str(own)
+    assert summary.reason.endswith(f"stays: the one adapted before, {own}")
+    assert (own.read_bytes(), own.with_name("about.json").read_bytes()) == before
+    with WorkFolder.open(work, create=False) as folder:
+        assert in_use(folder)
+        told = folder.read_run()
+        assert (told[RECORD]["kept"], told[RECORD]["detector"]) == (False, str(own))
+        # what another detector's adaptation noted since does not count for this file
+        told[RECORD]["start"] = "another.onnx"
+        folder.write_run(told)
+        assert detector_start(folder, load_config(values=told["config"])).model == "default"
 
 
 def test_what_is_no_better_leaves_the_folder_as_it_was(work: Path) -> None:
@@ -184,7 +218,7 @@ def test_a_source_that_is_gone_is_named_and_without_any_it_is_refused(
     summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
     assert len(summary.missing) == 1
     assert "b.mp4: there is no such file" in summary.missing[0]
-    assert "left out: " in summary.as_text()
+    assert "not learned from: " in summary.as_text()
     videos[0].rename(tmp_path / "moved.mp4")
     with pytest.raises(ConfigError, match=r"found none that can be read .*a\.mp4.*put them back"):
         adapt_detector(work, recipe=RECIPE, **QUICK)
@@ -211,7 +245,7 @@ def test_still_images_and_folders_without_a_run_are_refused(made: Path, tmp_path
         ({"minutes": 0.0}, "minutes: expected more than 0"),
         ({"minutes": float("nan")}, "minutes: expected more than 0"),
         ({"minutes": 0.4, "steps": 1, "recipe": replace(RECIPE, batch=1)}, "a budget of 1 steps: expected"),
-        ({"minutes": 0.3, "recipe": replace(RECIPE, fewest=10_000)}, "at least 10000 sure boxes"),
+        ({"minutes": 0.3, "recipe": replace(RECIPE, fewest=10_000)}, "at least 10,000 sure boxes"),
     ],
 )
 def test_a_budget_that_is_too_short_keeps_what_was(work: Path, arguments: dict[str, Any], told: str) -> None:
