@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,24 +259,3 @@ def test_given_boxes_have_no_detector_to_adapt(episode: Episode, tmp_path: Path)
     run(episode.video, tmp_path / "work", settings, report=False)
     with pytest.raises(ConfigError, match="its boxes were given"):
         adapt_detector(tmp_path / "work")
-
-
-def test_an_interrupt_keeps_what_was(work: Path) -> None:
-    """Ctrl-C while it trains, in a process of its own."""
-    before = record(work)
-    code = (
-        "import sys, os, signal; from stream.adapt.detector import adapt_detector\n"
-        "from engines.train.show.course import ShowRecipe\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
-        "stop = lambda step, net, found: os.kill(os.getpid(), signal.SIGINT)\n"
-        "recipe = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=2, fewest=4, fewest_held=1,"
-        " margin=-2.0)\n"
-        "adapt_detector(sys.argv[1], minutes=0.4, steps=4, recipe=recipe, watch=stop)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code, str(work)], capture_output=True, text=True)
-    assert answer.returncode != 0
-    assert "KeyboardInterrupt" in answer.stderr
-    assert record(work) == before
-    assert not (work / "detector").exists()
-    with WorkFolder.open(work, create=False):  # and the folder is free again
-        pass
