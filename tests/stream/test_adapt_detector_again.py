@@ -84,7 +84,7 @@ def made(place: Path, episode: Episode) -> Path:
         "interval": 2.0,
         "adapt": "off",
         "cluster": {"clusters": "2:4"},
-        "detector": {"scales": [1], "score": 0.2},
+        "detector": {"scales": [2], "score": 0.1},
     }
     run([episode.video, short, stills, gone], place / "work", load_config(values=settings), report=False)
     gone.unlink()
@@ -145,7 +145,7 @@ def test_the_told_command_does_what_processing_again_did(done: tuple[Path, Detec
     assert "3 of 3 segments were done before" in answer.stdout, answer.stderr
     assert record(work)["config"] == config
     assert (config["interval"], config["adapt"]["mode"]) == (2.0, "off")
-    assert config["detector"]["scales"] == [1.0]
+    assert config["detector"]["scales"] == [2.0]
 
 
 def test_images_that_are_others_by_now_are_not_processed_again(
@@ -196,7 +196,7 @@ def test_a_told_command_is_read_as_the_settings_that_it_was_told_of(
 def test_the_boxes_are_counted_as_the_run_looks_and_the_file_recommends_what_it_did(
     made: Path, done: tuple[Path, DetectorSummary]
 ) -> None:
-    """One look in place of three, from a score of 0.2."""
+    """One look at twice the size in place of three, from half the recommended score."""
     work, summary = done
     default, adapted = (
         Detector(DetectorConfig(model=name)) for name in ("default", str(work / "detector" / "adapted.onnx"))
@@ -207,10 +207,14 @@ def test_the_boxes_are_counted_as_the_run_looks_and_the_file_recommends_what_it_
         assert (start.scales, start.threshold) == (default.scales, default.score)
         assert (adapted.scales, adapted.score) == (default.scales, default.score)
         held = lessons(sources.videos, start, 12, 0, RECIPE, Quiet())[1]
-        net, size = net_of_file(start.path), start.imgsz
-        assert summary.before["boxes"] == round(Judge(held, size, 0.2, [size]).boxes(net), 5)
-        every = [scaled(size, scale) for scale in default.scales]
-        assert summary.before["boxes"] != round(Judge(held, size, 0.1, every).boxes(net), 5)
+        net, twice = net_of_file(start.path), [scaled(start.imgsz, 2)]
+        every = [scaled(start.imgsz, scale) for scale in default.scales]
+        kept, *others = (
+            round(Judge(held, start.imgsz, score, looks).boxes(net), 5)
+            for score, looks in ((0.1, twice), (0.1, every), (0.2, twice))
+        )
+        assert summary.before["boxes"] == kept
+        assert kept not in others
         wide = config.detector.model_copy(update={"size": 2 * max(start.imgsz), "scales": None, "score": 0.0})
         start = detector_start(folder, config.model_copy(update={"detector": wide}))
         assert start.looks == tuple(2 * scale for scale in default.scales)
