@@ -110,7 +110,9 @@ def quality(model: str, labels: Labels, folder: Path) -> dict[str, float]:
     """
     default = Detector(DetectorConfig())
     default.close()
-    detector = Detector(DetectorConfig(model=model, score=_LOWEST, scales=default.scales))
+    detector = Detector(
+        DetectorConfig(model=model, score=_LOWEST, scales=default.scales, mirror=default.mirror)
+    )
     found = figures(look(detector, labels, folder), default.score)
     detector.close()
     return found

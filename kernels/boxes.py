@@ -60,6 +60,13 @@ def unletterbox(boxes: Array, place: Letterbox) -> Array:
     return clip((boxes - shift) / scale, place.source_height, place.source_width)
 
 
+def mirror_boxes(boxes: Array, width: int) -> Array:
+    """Boxes (N, 4) xyxy in a picture ``width`` pixels wide -> where they are in its mirror image."""
+    mirrored = boxes.copy()
+    mirrored[:, [0, 2]] = width - boxes[:, [2, 0]]
+    return mirrored
+
+
 def nms_reference(
     boxes: Array, scores: Array, classes: Array, threshold: float, limit: int | None = None
 ) -> Array:

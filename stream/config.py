@@ -74,6 +74,9 @@ class DetectorConfig(_Strict):
     """How often and how large every frame is looked at, in parts of that size; what the looks find is joined.
     None takes what the network's file recommends (metadata 'scales'), else [1]. Each look costs time with
     the square of its scale; small ones see large characters better, and large ones small ones."""
+    mirror: bool | None = None
+    """Whether every second look is at the mirror image: looks that differ more err less often together, at
+    the same cost. None takes what the network's file recommends (metadata 'mirror'), else false."""
     score: float | None = Field(None, ge=0, le=1)
     """Smallest score kept; None takes what the network's file recommends (metadata 'score'), else 0.25.
     Raising it gives fewer, surer boxes."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from engines.runtime import Fallback
-from kernels.boxes import fuse, nms, unletterbox
+from kernels.boxes import fuse, mirror_boxes, nms, unletterbox
 from kernels.boxes_cuda import find
 from kernels.device import on_device, own_stream, to_host
 from kernels.image import Letterbox, fit_letterbox, letterbox
@@ -42,6 +43,7 @@ class Detector:
         class_names: what the network tells apart.
         score: smallest score kept, 0..1.
         scales: sizes at which a frame is looked at, in parts of the network's.
+        mirror: whether every second one of these looks is at the mirror image.
         fallbacks: what was wanted of the device and could not be had.
     """
 
@@ -69,6 +71,7 @@ class Detector:
         self._trained = self._network.image_size() or _FREE_SIZE
         self._step = self._find_step()
         self.scales = config.scales or self._recommended_scales()
+        self.mirror = config.mirror if config.mirror is not None else self._recommended_mirror()
         self._check_size()
         self.score = config.score if config.score is not None else self._recommended_score()
         height, width = self.canvas(*self._trained)
@@ -125,6 +128,14 @@ class Detector:
                 f" {value!r}"
             )
         return tuple(float(scale) for scale in value)
+
+    def _recommended_mirror(self) -> bool:
+        value = self._network.literal("mirror")
+        if value not in (None, True, False):
+            raise ModelError(
+                f"{self._network.file.path}: metadata 'mirror': expected True or False, found {value!r}"
+            )
+        return bool(value)
 
     def _find_step(self) -> int:
         stride = self._network.literal("stride")
@@ -203,12 +214,12 @@ class Detector:
         frame_height, frame_width = batch.images.shape[1:3]
         found: list[Found] = []
         if len(batch):
-            sizes = dict.fromkeys(self.canvas(frame_height, frame_width, scale) for scale in self.scales)
-            places = [
-                fit_letterbox(frame_height, frame_width, *size, centred=self._head.centred) for size in sizes
-            ]
+            views = dict.fromkeys(
+                (self.canvas(frame_height, frame_width, scale), self.mirror and k % 2 == 1)
+                for k, scale in enumerate(self.scales)
+            )
             with own_stream(self.name, batch.images):
-                looks = [self._look(batch.images, place, len(places)) for place in places]
+                looks = [self._look(batch.images, *view, len(views)) for view in views]
             found = looks[0] if len(looks) == 1 else [self._join(same) for same in zip(*looks, strict=True)]
         counts = [len(f.scores) for f in found]
         classes = np.concatenate([f.classes for f in found] or [np.empty(0, np.int32)])
@@ -221,13 +232,15 @@ class Detector:
             class_names=self._named(int(classes.max()) + 1 if len(classes) else 0),
         )
 
-    def _look(self, images: Array, place: Letterbox, looks: int) -> list[Found]:
+    def _look(self, images: Array, size: tuple[int, int], mirrored: bool, looks: int) -> list[Found]:
         """What is seen at one size, in the frames' pixels, a :class:`Found` per image."""
+        height, width = images.shape[1:3]
+        place = fit_letterbox(height, width, *size, centred=self._head.centred)
         floor = self.score * (_FAINT if looks > 1 else 1)
         per_call = self._per_call(place.height, place.width)
         found: list[Found] = []
         for start in range(0, len(images), per_call):
-            found += self._detect(images[start : start + per_call], place, floor)
+            found += self._detect(images[start : start + per_call], place, mirrored, floor)
         return found
 
     def _join(self, looks: tuple[Found, ...]) -> Found:
@@ -259,17 +272,27 @@ class Detector:
         """The class names, numbered on where the file names fewer classes than it puts out."""
         return self.class_names + tuple(f"class {k}" for k in range(len(self.class_names), count))
 
-    def _detect(self, images: Array, place: Letterbox, floor: float) -> list[Found]:
+    def _detect(self, images: Array, place: Letterbox, mirrored: bool, floor: float) -> list[Found]:
         head = self._head
         dtype = self._network.dtype_for(images)
         canvas = letterbox(images, place, mul=head.mul, add=head.add, bgr=head.bgr, dtype=dtype)
+        if mirrored:  # here, where it is smaller than the frame
+            content = slice(place.left, place.left + place.content_width)
+            canvas[..., content] = canvas[..., content][..., ::-1].copy()
+        found = self._read(canvas, place, floor)
+        if mirrored:
+            found = [replace(one, boxes=mirror_boxes(one.boxes, place.source_width)) for one in found]
+        return found
+
+    def _read(self, canvas: Array, place: Letterbox, floor: float) -> list[Found]:
+        """What the network finds on canvases (N, 3, H, W), in the pixels of the frames that lie on them."""
         outputs = self._network.run(self._network.placed(canvas))
-        if head.layout is not None and on_device(outputs[head.key]):
-            return self._checked(self._find(outputs, place, floor), len(images))
+        if self._head.layout is not None and on_device(outputs[self._head.key]):
+            return self._checked(self._find(outputs, place, floor), len(canvas))
         outputs = {name: to_host(value, "network output") for name, value in outputs.items()}
         self._network.check_finite(outputs, "for these frames")
-        read = head.read(outputs, place.height, place.width, floor)
-        return [self._finish(found, place) for found in self._checked(read, len(images))]
+        read = self._head.read(outputs, place.height, place.width, floor)
+        return [self._finish(found, place) for found in self._checked(read, len(canvas))]
 
     def _find(self, outputs: dict[str, Array], place: Letterbox, floor: float) -> list[Found]:
         """What the GPU reads in outputs that lie there."""

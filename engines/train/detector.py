@@ -46,8 +46,9 @@ CALIBRATION = HELD_OUT + 100_000  # and from this one on for what a score means
 # A character that is missed is lost, a thing that is boxed can be left out in the review: what is right once
 # in five times is kept. It is about where drawn episodes keep a recall of .95.
 WORKING_SCORE = 0.2
-# A frame is looked at in three sizes: 3.4 times the work of one, better on drawn episodes and films alike.
-WORKING_SCALES = (1.0, 0.8, 1.3)
+# A frame is looked at in four sizes, every second time mirrored: 3.9 times the work of one look, better on
+# drawn episodes and films alike.
+WORKING_SCALES, WORKING_MIRROR = (1.0, 0.8, 0.65, 1.3), True
 
 
 class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -349,7 +350,7 @@ def _checkpoint(
         scenes = [maker.make(CALIBRATION + i) for i in range(pictures)]
         maps = [fit_platt(*answers(trainer.mean, scenes, index)) for index in (0, 1)]
         extra = {"steps": str(trainer.steps_done), "seed": str(trainer.seed), "score": str(WORKING_SCORE)}
-        extra["scales"] = str(list(WORKING_SCALES))
+        extra["scales"], extra["mirror"] = str(list(WORKING_SCALES)), str(WORKING_MIRROR)
         extra["score_maps"] = json.dumps([[round(m.slope, 4), round(m.offset, 4)] for m in maps])
         try:
             worst = export_detector(with_platt(trainer.mean, maps), out, VERSION, extra)

@@ -18,7 +18,7 @@ from torch import nn
 
 from engines.train.material import FILM, FILM_BOXES, REGISTERED, TRUST, Bank, Shelf, film_note
 from engines.train.measure import covered, decode
-from kernels.boxes import fuse
+from kernels.boxes import fuse, mirror_boxes
 
 Floats = NDArray[np.float32]
 _SAME = 0.6  # IoU from which boxes of two views are one answer
@@ -63,7 +63,7 @@ def _both_ways(net: nn.Module, image: NDArray[np.uint8], scale: float) -> list[t
     for mirrored in (False, True):
         boxes, scores = decode(out[int(mirrored)], 0, 0.05)
         if mirrored:
-            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+            boxes = mirror_boxes(boxes, width)
         boxes[:, [0, 2]] = boxes[:, [0, 2]].clip(0, width) * (full_width / width)
         boxes[:, [1, 3]] = boxes[:, [1, 3]].clip(0, height) * (full_height / height)
         answers.append((boxes, scores))

@@ -248,6 +248,7 @@ def _train(
             held,
             imgsz=source.imgsz,
             scales=source.looks,
+            mirror=source.mirrored,
             threshold=source.score,
             maps=maps,
             incumbent=net_of_file(source.used) if source.used != source.path else None,
@@ -278,6 +279,7 @@ def _write(
         "imgsz": str(list(source.imgsz)),
         # what the file before recommends, also where the run's settings ask for something else
         "scales": str(list(source.scales)),
+        "mirror": str(source.mirror),
         "score": f"{source.threshold:.4f}",
     }
     export_detector(adapted.net, path, "adapted", told, source.path)

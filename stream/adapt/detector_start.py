@@ -21,12 +21,12 @@ class DetectorStart:
     """The detector that is adapted: as settings name it, its file, and what that says of itself.
 
     ``threshold``: smallest score that the file recommends. ``imgsz``: height and width. ``scales``: in parts
-    of that, how often and how large the file recommends to look at a frame. ``calibrated``: its scores are
-    probabilities.
+    of that, how often and how large the file recommends to look at a frame, ``mirror`` whether every second
+    time at the mirror image. ``calibrated``: its scores are probabilities.
 
-    ``score``, ``looks``: the same two as the run has them, whose number of boxes an adapted detector has to
-    keep: what the run's settings ask, or else what the file recommends. ``used``: file of the detector in
-    use, which is another one where the folder goes on with its own.
+    ``score``, ``looks``, ``mirrored``: those as the run has them, whose number of boxes an adapted detector
+    has to keep: what the run's settings ask, or else what the file recommends. ``used``: file of the detector
+    in use, which is another one where the folder goes on with its own.
     """
 
     model: str
@@ -35,9 +35,11 @@ class DetectorStart:
     threshold: float
     imgsz: tuple[int, int]
     scales: tuple[float, ...]
+    mirror: bool
     calibrated: bool
     score: float
     looks: tuple[float, ...]
+    mirrored: bool
     used: Path
 
     @property
@@ -80,9 +82,11 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
         threshold=detector.score,
         imgsz=imgsz,
         scales=detector.scales,
+        mirror=detector.mirror,
         calibrated="score_maps" in meta,
         score=min(max(score, _LOWEST), _HIGHEST),
         looks=tuple(scale * sized for scale in asked.scales or detector.scales),
+        mirrored=detector.mirror if asked.mirror is None else asked.mirror,
         used=own or path,
     )
 

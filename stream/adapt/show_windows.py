@@ -26,13 +26,13 @@ _RUN = 2  # windows in a run, at least
 def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, float]]:
     """Number of a video and start in seconds of up to ``count`` windows, evenly over all videos, in order.
 
-    A short show has fewer, which overlap: each is for its middle frame, and those lie at least 0.75 s apart.
-    Of more videos than ``count`` as many are chosen, evenly. Videos of unknown length, and those shorter than
-    a window, are left out.
+    A short show has fewer, which overlap: each is for its middle frame, and those lie 0.75 s apart, give
+    or take half of that. Of more videos than ``count`` as many are chosen, evenly. Videos of unknown length,
+    and those shorter than a window, are left out.
     """
     lengths = np.array([video.duration_s or 0.0 if video.kind == "video" else 0.0 for video in videos])
     span = lengths - LENGTH_S
-    room = np.where(span >= 0, np.floor(span / _CLOSEST_S) + 1, 0)
+    room = np.where(span >= 0, np.maximum(1, np.floor(span / _CLOSEST_S)), 0)
     if not room.sum():
         return []
     able = np.flatnonzero(room)
@@ -45,9 +45,7 @@ def places(videos: Sequence[Video], count: int, seed: int) -> list[tuple[int, fl
     rng = np.random.default_rng([seed, 0x5709])
     out = []
     for number, windows in enumerate(share):
-        free = (span[number] - (windows - 1) * _CLOSEST_S) / max(1, windows)  # of each, beside the 0.75 s
-        slots = np.arange(windows)
-        starts = slots * _CLOSEST_S + (slots + 0.25 + 0.5 * rng.random(windows)) * free
+        starts = (np.arange(windows) + 0.25 + 0.5 * rng.random(windows)) * span[number] / max(1, windows)
         out += [(number, start) for start in starts.tolist()]
     return out
 

@@ -15,6 +15,7 @@ from stream.batches import FrameBatch, Segment, Video
 from stream.config import DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError, ModelError
+from stream.networks import recording
 
 TRIPLE = ("boxes", "labels", "scores")
 KNOWN_AS = {"v8": "YOLOv8", "v5": "YOLOv5", "yo": "YOLOX", "en": "end to end", "tr": "boxes, labels, scores"}
@@ -176,6 +177,38 @@ def test_several_looks_are_joined_class_by_class(nets) -> None:
     assert len(looking(nets, 1, 0.8, max_per_frame=1)(frames(images[:1]))) == 1
 
 
+@pytest.mark.parametrize("key", [key for key in FORMATS if "free size" in key])
+@pytest.mark.parametrize("size", [(360, 640), (180, 400), (131, 97)])
+def test_a_look_at_the_mirror_image_puts_boxes_where_they_are(nets, key: str, size: tuple[int, int]) -> None:
+    """Whether the frame lies in the middle of the canvas or in its corner."""
+    height, width = size
+    red, blue = (width // 10, height // 5, width // 2, height // 2), (width // 2, height // 2, width, height)
+    config = DetectorConfig(model=str(nets(key)), classes=("character", "face"), scales=(1, 1), mirror=True)
+    detector = Detector(config, device="cpu")
+    found = detector(frames(picture(*size, red, blue)[None]))
+    canvas = detector.canvas(*size)
+    pixel = max(height / canvas[0], width / canvas[1], 1.0)
+    boxes = found.boxes[np.argsort(found.classes)]
+    np.testing.assert_allclose(boxes, [red, blue], atol=1.1 * pixel)
+    assert found.scores == pytest.approx([0.9, 0.9], abs=1e-3)  # of both looks
+
+
+def test_every_second_look_is_at_the_mirror_image(nets) -> None:
+    """What is red on the left alone is seen by the network on the right in the second look."""
+    image = frames(picture(192, 320, (40, 30, 120, 150))[None])
+    path = nets("v8 free size", metadata={"imgsz": "[192, 320]", "scales": "[1, 1, 0.8]", "mirror": "True"})
+    detector = Detector(DetectorConfig(model=str(path)), device="cpu")
+    with recording() as fed:
+        found = detector(image)
+    red = [int((one[0, 0] - one[0, 2]).sum(0).argmax()) / one.shape[3] for one in fed]
+    assert [at > 0.5 for at in red] == [False, True, False]
+    np.testing.assert_allclose(found.boxes, [[40, 30, 120, 150]], atol=1.3)
+    once = Detector(detector.config.model_copy(update={"mirror": False}), device="cpu")
+    with recording() as fed:
+        once(image)
+    assert len(fed) == 2  # the same look twice is one
+
+
 def test_what_half_of_the_looks_see_has_half_the_score(nets) -> None:
     """A line of one pixel is no longer red where the picture is halved; together they may see it yet."""
     image = frames(picture(192, 320, (41, 31, 42, 121))[None])
@@ -257,6 +290,7 @@ def test_what_is_no_detector(nets, tmp_path: Path) -> None:
             r"metadata 'scales': expected a list of numbers in 0\.25\.\.4, found \[0\.1, 1\]",
         ),
         ({"scales": "1"}, "metadata 'scales': expected a list of numbers"),
+        ({"mirror": "'no'"}, "metadata 'mirror': expected True or False, found 'no'"),
         ({"score": "85"}, r"metadata 'score': expected a number in 0\.\.1, found 85"),
     ],
 )

@@ -106,6 +106,7 @@ def adapt(
     *,
     imgsz: tuple[int, int],
     scales: Sequence[float] = (1.0,),
+    mirror: bool = False,
     threshold: float = 0.1,
     maps: Sequence[Platt] = (),
     incumbent: Net | None = None,
@@ -125,7 +126,7 @@ def adapt(
         net: as :func:`engines.train.tune.start.read_detector` gives it; class 0 is the character. Changed.
         learned: what is trained on. held: what measures.
         imgsz: height and width that the detector works at, and is trained at.
-        scales: shares of it that the pipeline looks in.
+        scales: shares of it that the pipeline looks in. mirror: every second one at the mirror image.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
         maps: what makes probabilities of the scores, one for each class; none: they are used as they are.
         incumbent: the detector in use, which it must be better than; ``net`` as it came by default.
@@ -141,7 +142,7 @@ def adapt(
     recipe = recipe or ShowRecipe()
     _check(learned, held, steps, recipe)
     with settled(TuneSettings(seed=seed, threads=threads)):
-        judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales])
+        judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales], mirror)
         course = _Course(net, learned, judge, maps, incumbent, steps, longest, seed, recipe)
         return course.run(progress or (lambda step, steps, score: None), watch)
 

@@ -61,11 +61,12 @@ class Judge:
         imgsz: tuple[int, int],
         threshold: float,
         sizes: Sequence[tuple[int, int]] = (),
+        mirror: bool = False,
     ) -> None:
         """``threshold``: the working threshold of the pipeline. ``sizes``: those that it looks in, ``imgsz``
-        alone by default."""
+        alone by default; ``mirror``: every second one at the mirror image."""
         self.lessons, self.imgsz, self.threshold = list(lessons), imgsz, threshold
-        self.sizes = tuple(sizes) or (imgsz,)
+        self.views = [(size, mirror and k % 2 == 1) for k, size in enumerate(sizes or (imgsz,))]
         self.sure = sum(len(lesson.sure) for lesson in lessons)
         self.likely = max(self.sure, sum(lesson.likely for lesson in lessons))
 
@@ -74,8 +75,8 @@ class Judge:
         if not self.lessons:
             return Signal(0.0, 0.0, 0.0, 0.0)
         looks = self._looks(net)
-        if self.imgsz in self.sizes:
-            seen = [of_one[self.sizes.index(self.imgsz)] for of_one in looks]
+        if (self.imgsz, False) in self.views:
+            seen = [of_one[self.views.index((self.imgsz, False))] for of_one in looks]
         else:
             seen = [view(net, lesson.picture[None], self.imgsz)[0] for lesson in self.lessons]
         judged = [self._judged(lesson, found) for lesson, found in zip(self.lessons, seen, strict=True)]
@@ -112,7 +113,7 @@ class Judge:
 
     def _looks(self, net: Net) -> list[list[Seen]]:
         """What each of the pipeline's looks at each lesson's picture finds."""
-        return [[view(net, lesson.picture[None], size)[0] for size in self.sizes] for lesson in self.lessons]
+        return [[view(net, lesson.picture[None], *one)[0] for one in self.views] for lesson in self.lessons]
 
     def _kept(self, looks: Sequence[Sequence[Seen]], shift: float = 0.0) -> float:
         """Mean number of boxes a frame at the working threshold, of scores moved by ``shift`` in logits."""

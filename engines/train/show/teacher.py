@@ -19,7 +19,7 @@ from torch import nn
 from engines.train.films import shift_between
 from engines.train.measure import suppress
 from engines.train.tune.data import STEP, canvas_of
-from kernels.boxes import fuse, iou, unletterbox, xywh_to_xyxy
+from kernels.boxes import fuse, iou, mirror_boxes, unletterbox, xywh_to_xyxy
 from kernels.image import fit_letterbox, letterbox
 
 Floats = NDArray[np.float32]
@@ -81,7 +81,7 @@ def view(net: Net, pictures: Pictures, imgsz: tuple[int, int], mirror: bool = Fa
         real = (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes, scores = boxes[real], row[4, keep][real]
         if mirror:
-            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+            boxes = mirror_boxes(boxes, width)
         order = suppress(boxes, scores)
         found.append(Seen(boxes[order], scores[order].astype(np.float32)))
     return found
