@@ -130,10 +130,10 @@ def detector_part(args: argparse.Namespace, place: Path) -> dict[str, float]:
         peer = look_at_all(str(args.shared / "models" / "yolox_nano.onnx"), None, films)
         found |= {f"{key}_yolox": value for key, value in detector_figures(peer, _PEER_SCORE).items()}
         if own:
-            first = {name: part.looked[0] for name, part in after.items()}
+            middle = {name: part.middle() for name, part in after.items()}
             curves = [
                 Curve("celstream", "#0b6e4f", ours, threshold),
-                Curve("adapted to the film", "#d1495b", first, threshold),
+                Curve("adapted to the film", "#d1495b", middle, threshold),
                 Curve("YOLOX-nano, COCO", "#888888", peer, _PEER_SCORE),
             ]
             plot_detectors(RESULTS / "quality_detector.png", curves)

@@ -36,6 +36,11 @@ class Adapted:
             {key: max(of_seeds) - min(of_seeds) for key, of_seeds in values.items()},
         )
 
+    def middle(self) -> Looked:
+        """What the detector found whose AP50 is the median of the seeds'."""
+        found = [figures(part, at)["ap50"] for part, at in zip(self.looked, self.thresholds, strict=True)]
+        return self.looked[found.index(statistics.median_low(found))]
+
 
 def adapted(
     labels: Labels, folder: Path, work: Path, seeds: Sequence[int], minutes: float, lowest: float

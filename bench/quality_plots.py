@@ -59,7 +59,9 @@ def plot_detectors(path: Path, curves: Sequence[Curve]) -> None:
         axis.set(title=NAMES[name], xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("precision")
-    axes[1].legend(loc="lower left", frameon=False, title="dot: working threshold")
+    handles, labels = axes[0].get_legend_handles_labels()
+    labels[-1] += " (dots: working threshold)"
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -43,6 +43,7 @@ Told = Callable[[int, int, float | None], None]  # step, steps, the signal's sco
 Watch = Callable[[int, Yolo, Signal], None]  # step, the network there, what it measured
 
 _PER_SECOND = 1.6  # steps that a second of the budget stands for: about what one busy core does
+_EPISODE_FRAMES = 24  # of a drawn episode
 _DRAWN_SEED = 7  # of the drawn material, apart from what the default was trained on
 
 
@@ -52,9 +53,10 @@ class ShowRecipe:
 
     ``batch``: pictures a step; raising it makes steps slower and steadier. ``rate``: peak of AdamW's; raising
     it learns the show faster and forgets faster. ``average``: decay of the running mean of the weights.
-    ``trust``: weight of the show's boxes against drawn ones. ``creatures``, ``cartoons``: drawn characters;
-    ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures. ``looks``: how often the
-    signal is measured on the way. ``margin``: by how much it must rise, besides that it leans to the old
+    ``trust``: weight of the show's boxes against drawn ones; at 1 a frame of the show comes as often as one
+    of the drawn episodes, below it ``scenes.real`` of the frames are the show's. ``creatures``, ``cartoons``:
+    drawn characters; ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures.
+    ``looks``: how often the signal is measured on the way. ``margin``: by how much it must rise, besides that it leans to the old
     detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to learn from and to
     measure by, below which it is refused.
     """
@@ -66,7 +68,7 @@ class ShowRecipe:
     creatures: int = 240
     cartoons: int = 320
     episodes: int = 4
-    scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, real=0.8, broken_film=0.1))
+    scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, broken_film=0.1))
     looks: int = 3
     margin: float = 0.0
     fewest: int = 16
@@ -161,8 +163,8 @@ def _check(learned: Sequence[Lesson], held: Sequence[Lesson], steps: int, recipe
             f" {len(held)} frames; what was there stays; give more minutes, which look at more frames, or"
             " more of the show"
         )
-    share = recipe.scenes.film * recipe.scenes.real * recipe.batch
-    needed = math.ceil(len(learned) / share)
+    frames = len(learned) + _EPISODE_FRAMES * recipe.episodes
+    needed = math.ceil(frames / (recipe.scenes.film * recipe.batch))
     if steps < needed:
         raise EngineError(
             f"a budget of {steps} steps: expected at least {needed}, which is once over {len(learned)}"
