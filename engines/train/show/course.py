@@ -56,9 +56,9 @@ class ShowRecipe:
     ``trust``: weight of the show's boxes against drawn ones; at 1 a frame of the show comes as often as one
     of the drawn episodes, below it ``scenes.real`` of the frames are the show's. ``creatures``, ``cartoons``:
     drawn characters; ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures.
-    ``looks``: how often the signal is measured on the way. ``margin``: by how much it must rise, besides that it leans to the old
-    detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to learn from and to
-    measure by, below which it is refused.
+    ``looks``: how often the signal is measured on the way. ``margin``: by how much it must rise, besides that
+    it leans to the old detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to
+    learn from and to measure by, below which it is refused.
     """
 
     batch: int = 16
