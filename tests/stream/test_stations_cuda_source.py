@@ -161,6 +161,20 @@ def test_every_format_finds_the_same(key: str, classes: Any, nets: Any, there: A
         assert traffic.read()["boxes"] < 1500
 
 
+@pytest.mark.parametrize("format", ["v8", "yolox"])
+def test_looks_of_several_sizes_and_mirrored_find_the_same(format: str, tmp_path: Path, there: Any) -> None:
+    metadata = {"names": NAMES, "imgsz": "[192, 320]", "scales": "[1, 0.8, 0.65, 1.3]", "mirror": "True"}
+    path = export(Rectangles(format), tmp_path / "net.onnx", metadata=metadata, free_size=True)
+    images = pictures()[:, :, :150]  # with grey at a side of the canvas
+    detector = Detector(DetectorConfig(model=str(path)))
+    found = detector(frames(there.xp.asarray(images)))
+    assert set(traffic.read()) == {"boxes"} or not there.emulated
+    there.engine("cpu")
+    expected = Detector(DetectorConfig(model=str(path)))(frames(images))
+    assert len(expected) == 3
+    assert_same(found, expected)
+
+
 @pytest.mark.parametrize("key", ["v8", "yolox"])
 @pytest.mark.parametrize(("here", "engine"), [(True, "cuda"), (False, "cpu")])
 def test_a_network_elsewhere_than_the_frames(
