@@ -150,11 +150,11 @@ class Detector:
                 f"{self._network.file.path}: detector.size {size}: expected no size, because the network's"
                 f" input is fixed at {width}x{height}; leave it out, or export the network with a free size"
             )
-        if self.config.scales not in (None, (1.0,)) and height is not None and width is not None:
+        if self.config.scales not in (None, (1.0,)) and not (height is None and width is None):
             raise ModelError(
                 f"{self._network.file.path}: detector.scales {list(self.scales)}: expected none, because the"
-                f" network's input is fixed at {width}x{height}; leave them out, or export the network with a"
-                " free size"
+                f" network's input is fixed at {width or 'any'}x{height or 'any'}; leave them out, or export"
+                " the network with a free size"
             )
 
     def _find_kept(self) -> Array | None:

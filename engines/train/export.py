@@ -78,8 +78,8 @@ def export_detector(
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".part{os.getpid()}")
-    onnx.save_model(model, str(part))
     try:
+        onnx.save_model(model, str(part))
         worst = compare(net, part)
         if worst > TOLERANCE:
             raise RuntimeError(

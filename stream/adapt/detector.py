@@ -26,7 +26,7 @@ from stream.adapt.own_detector import RECORD, REPLACES, own_detector, replaced
 from stream.adapt.show_sources import show_sources
 from stream.config import Config, load_config
 from stream.errors import ConfigError
-from stream.files import atomic_file, plain
+from stream.files import atomic_file, plain, write_error
 from stream.progress import Progress, Quiet
 from stream.report.words import count as counted
 from stream.workdir import WorkFolder
@@ -60,6 +60,7 @@ class DetectorSummary:
     sure_boxes: int
     missing: tuple[str, ...]  # sources that could not be learned from, with the reason
     command: str  # what processes the sources with the adapted detector; empty where nothing is to do
+    ended: str = ""  # why the training ended before its planned steps
     unreached: tuple[str, ...] = ()  # sources that cannot be processed with it, with the reason
     processed: bool = False  # whether the others were
     clusters: int = 0
@@ -76,8 +77,8 @@ class DetectorSummary:
             f"{counted(self.steps, 'step')}{of} over {counted(self.sure_boxes, 'sure box', 'sure boxes')} in"
             f" {counted(self.windows, 'window')}, {self.held_out} held out, in {self.seconds:.0f} s"
         )
-        if of:
-            trained += "; the clock ended it"
+        if self.ended:
+            trained += f"; {self.ended}"
         lines = [f"{head}: {self.reason}", trained, *(f"not learned from: {why}" for why in self.missing)]
         if self.kept:
             lines += [
@@ -162,6 +163,7 @@ def adapt_detector(
             minutes=minutes,
             steps=adapted.steps,
             planned_steps=adapted.planned_steps,
+            ended=adapted.ended,
             seconds=round(time.perf_counter() - began, 2),
             windows=len(learned),
             held_out=len(held),
@@ -173,11 +175,14 @@ def adapt_detector(
         )
         if not adapted.kept:
             _note(folder, summary)
+            _report(folder, report)
             return summary
         former = replaced(folder)
         try:
             _write(path, adapted, source, summary, former)
             _note(folder, summary)
+            if not rerun:
+                _report(folder, report)
         except KeyboardInterrupt as error:
             if path.is_file() and file_sha256(path) not in former[:1]:
                 raise _stopped(summary) from error
@@ -249,6 +254,7 @@ def _train(
             imgsz=source.imgsz,
             scales=source.looks,
             mirror=source.mirrored,
+            iou=source.iou,
             threshold=source.score,
             maps=maps,
             incumbent=net_of_file(source.used) if source.used != source.path else None,
@@ -282,7 +288,10 @@ def _write(
         "mirror": str(source.mirror),
         "score": f"{source.threshold:.4f}",
     }
-    export_detector(adapted.net, path, "adapted", told, source.path)
+    try:
+        export_detector(adapted.net, path, "adapted", told, source.path)
+    except OSError as error:
+        raise write_error(path, error, source.path.stat().st_size) from error
     history = [{"step": step} | found.as_dict() for step, found in adapted.history]
     about = summary.as_json() | facts | {"sha256": file_sha256(path), REPLACES: former, "history": history}
     document = json.dumps(plain(about), indent=1).encode()
@@ -299,7 +308,11 @@ def _finish(summary: DetectorSummary, report: bool) -> None:
     """Note that the sources were processed again, and write the report."""
     with WorkFolder.open(summary.out, create=False) as folder:
         _note(folder, summary)
-        if report:
-            from stream.report import write_report
+        _report(folder, report)
 
-            write_report(folder)
+
+def _report(folder: WorkFolder, wanted: bool) -> None:
+    if wanted:
+        from stream.report import write_report
+
+        write_report(folder)

@@ -25,7 +25,8 @@ class DetectorStart:
     time at the mirror image. ``calibrated``: its scores are probabilities.
 
     ``score``, ``looks``, ``mirrored``: those as the run has them, whose number of boxes an adapted detector
-    has to keep: what the run's settings ask, or else what the file recommends. ``used``: file of the detector
+    has to keep: what the run's settings ask, or else what the file recommends; ``iou``: at which the run
+    joins boxes. ``used``: file of the detector
     in use, which is another one where the folder goes on with its own.
     """
 
@@ -40,6 +41,7 @@ class DetectorStart:
     score: float
     looks: tuple[float, ...]
     mirrored: bool
+    iou: float
     used: Path
 
     @property
@@ -54,9 +56,11 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
     """The detector of the last run of an open folder; but an adapted one is not adapted once more.
 
     Raises:
-        ConfigError: its first class is no 'character'.
-        ModelError: it is gone, or no detector; or that in use is none.
+        ConfigError: its first class is no 'character', or its input has a fixed size.
+        ModelError: it is gone, no detector, or none of ours; or that in use is none.
     """
+    from engines.train.tune.start import read_detector
+
     model = config.detector.model
     own = own_detector(folder) if in_use(folder) else None
     if own is not None:
@@ -70,6 +74,12 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
             f"{path}: expected a detector whose first class is 'character', found {detector.class_names[:1]};"
             " one that was trained on names of your own cannot be adapted, train it on with"
             " `celstream train detector`"
+        )
+    read_detector(path)  # what cannot be trained is refused before anything is looked at
+    if not _size_is_free(path):
+        raise ConfigError(
+            f"{path}: expected a detector that takes pictures of any size, found one whose input is fixed;"
+            " the views that it learns from have several; adapt the one that it was made from"
         )
     meta = _metadata(path)
     imgsz, asked = _imgsz(meta.get("imgsz")), config.detector
@@ -87,6 +97,7 @@ def detector_start(folder: WorkFolder, config: Config) -> DetectorStart:
         score=min(max(score, _LOWEST), _HIGHEST),
         looks=tuple(scale * sized for scale in asked.scales or detector.scales),
         mirrored=detector.mirror if asked.mirror is None else asked.mirror,
+        iou=asked.iou,
         used=own or path,
     )
 
@@ -98,6 +109,13 @@ def _before(folder: WorkFolder) -> str:
         if isinstance(about, dict) and about.get("start"):
             return str(about["start"])
     return "default"
+
+
+def _size_is_free(path: Path) -> bool:
+    import onnx
+
+    shape = onnx.load(str(path), load_external_data=False).graph.input[0].type.tensor_type.shape
+    return not any(side.HasField("dim_value") for side in shape.dim[2:])
 
 
 def _metadata(source: Path) -> dict[str, str]:

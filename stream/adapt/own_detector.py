@@ -55,8 +55,20 @@ def in_use(folder: WorkFolder, record: Mapping[str, Any] | None = None) -> bool:
         return False
     if _is_own(folder, _at(record, "config", "detector", "model")):
         return True
-    used = _at(record, "models", "detector", "sha256")
-    return used == file_sha256(own) or used in about_own(folder).get(REPLACES, ())
+    return found_with_own(folder, record) or _was_own(folder, record)
+
+
+def found_with_own(folder: WorkFolder, record: Mapping[str, Any]) -> bool:
+    """Whether the boxes that are there are those of the folder's own detector, told by its content."""
+    own, used = own_detector(folder), _at(record, "models", "detector", "sha256")
+    return own.is_file() and (used == file_sha256(own) or used in about_own(folder).get(REPLACES, ()))
+
+
+def _was_own(folder: WorkFolder, record: Mapping[str, Any]) -> bool:
+    """Whether the last run began with the detector that is here, in another place than the folder has now."""
+    model = _at(record, "config", "detector", "model")
+    named = isinstance(model, str) and Path(model).parts[-2:] == own_detector(folder).parts[-2:]
+    return named and not Path(str(model)).is_file() and bool(about_own(folder))
 
 
 def continued(folder: WorkFolder, config: Config, note: Callable[[str], object]) -> Config:

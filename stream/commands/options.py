@@ -13,4 +13,4 @@ Log = Annotated[
     Literal["auto", "rich", "json", "quiet"],
     typer.Option(help="How progress is told on stderr: a bar, JSON lines for a server, or nothing."),
 ]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights on the same machine.")]

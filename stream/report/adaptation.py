@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stream import embeddings
-from stream.adapt.own_detector import RECORD, in_use
+from stream.adapt.own_detector import RECORD, found_with_own
 from stream.report.data import Adaptation, DetectorAdaptation, ReportData
 from stream.report.record import count_of, mapping, number, text
 from stream.report.words import count, esc, lasting
@@ -65,7 +65,7 @@ def detector_adaptation_of(folder: WorkFolder, record: Mapping[str, Any]) -> Det
         return None
     return DetectorAdaptation(
         kept=about.get("kept") is True,
-        in_use=in_use(folder, record),
+        in_use=found_with_own(folder, record),
         reason=text(about.get("reason")),
         seconds=number(about.get("seconds")),
         steps=count_of(about.get("steps")),

@@ -312,6 +312,8 @@ def test_a_training_that_the_clock_ended_says_how_much_was_planned(
     done: tuple[Path, DetectorSummary],
 ) -> None:
     assert "2 steps over" in done[1].as_text()
-    late = replace(done[1], steps=1, planned_steps=9, windows=1, sure_boxes=1).as_text()
+    late = replace(
+        done[1], steps=1, planned_steps=9, ended="the clock ended it", windows=1, sure_boxes=1
+    ).as_text()
     assert "1 step of 9 planned over 1 sure box in 1 window, " in late
     assert "the clock ended it" in late

@@ -56,7 +56,8 @@ class ShowRecipe:
     ``trust``: weight of the show's boxes against drawn ones; at 1 a frame of the show comes as often as one
     of the drawn episodes, below it ``scenes.real`` of the frames are the show's. ``creatures``, ``cartoons``:
     drawn characters; ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures.
-    ``looks``: how often the signal is measured on the way. ``margin``: by how much it must rise, besides that
+    ``looks``: how often the signal is measured on the way; ``patience``: so many in a row that are no better
+    end it. ``margin``: by how much it must rise, besides that
     it leans to the old detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to
     learn from and to measure by, below which it is refused.
     """
@@ -70,6 +71,7 @@ class ShowRecipe:
     episodes: int = 4
     scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, broken_film=0.1))
     looks: int = 3
+    patience: int = 2
     margin: float = 0.0
     fewest: int = 16
     fewest_held: int = 8
@@ -91,7 +93,8 @@ class AdaptedDetector:
     after: Signal
     history: tuple[tuple[int, Signal], ...]  # step, what was measured there
     steps: int
-    planned_steps: int  # more than ``steps`` where the clock ended it
+    planned_steps: int
+    ended: str  # why before that, for people; empty where it went all the way
     taken_step: int
     shift: float  # what the scores were moved by, in logits, for as many boxes a frame as before
 
@@ -109,6 +112,7 @@ def adapt(
     imgsz: tuple[int, int],
     scales: Sequence[float] = (1.0,),
     mirror: bool = False,
+    iou: float = 0.52,
     threshold: float = 0.1,
     maps: Sequence[Platt] = (),
     incumbent: Net | None = None,
@@ -129,6 +133,7 @@ def adapt(
         learned: what is trained on. held: what measures.
         imgsz: height and width that the detector works at, and is trained at.
         scales: shares of it that the pipeline looks in. mirror: every second one at the mirror image.
+        iou: from which on it takes boxes of two looks for one.
         threshold: the pipeline's smallest score kept; as many boxes as before shall reach it.
         maps: what makes probabilities of the scores, one for each class; none: they are used as they are.
         incumbent: the detector in use, which it must be better than; ``net`` as it came by default.
@@ -144,7 +149,7 @@ def adapt(
     recipe = recipe or ShowRecipe()
     _check(learned, held, steps, recipe)
     with settled(TuneSettings(seed=seed, threads=threads)):
-        judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales], mirror)
+        judge = Judge(held, imgsz, threshold, [scaled(imgsz, scale) for scale in scales], mirror, iou)
         course = _Course(net, learned, judge, maps, incumbent, steps, longest, seed, recipe)
         return course.run(progress or (lambda step, steps, score: None), watch)
 
@@ -227,6 +232,7 @@ class _Course:
     def run(self, progress: Told, watch: Watch | None) -> AdaptedDetector:
         began = time.monotonic()
         history: list[tuple[int, Signal]] = []
+        worse, ended = 0, ""  # looks in a row that were no better
         chosen, taken = self.before, 0
         weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
         places = {math.ceil(self.steps * (k + 1) / self.recipe.looks) for k in range(self.recipe.looks)}
@@ -247,9 +253,13 @@ class _Course:
             if watch is not None:
                 watch(step, looked, found)
             if found.score > self.before.score + self.recipe.margin:
-                chosen, taken = found, step
+                chosen, taken, worse = found, step, 0
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
-            if late:
+            else:
+                worse += 1
+            hopeless = worse >= self.recipe.patience
+            if step < self.steps and (late or hopeless):
+                ended = "it got no better" if hopeless else "the clock ended it"
                 break
         self.tuner.mean.load_state_dict(weights)
         net, shift = with_platt(self.tuner.mean, self.maps), 0.0
@@ -267,6 +277,7 @@ class _Course:
             history=tuple(history),
             steps=self.tuner.steps_done,
             planned_steps=self.steps,
+            ended=ended,
             taken_step=taken,
             shift=shift,
         )

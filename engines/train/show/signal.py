@@ -28,8 +28,8 @@ from engines.train.show.teacher import Floats, Net, Seen, found_again, fused, vi
 from kernels.boxes import iou
 
 _FOLLOW = 0.35
-_JOINED = 0.52  # IoU from which boxes of two looks are one, the pipeline's detector.iou
 _FARTHEST = 6.0  # logits that scores may be moved by
+_ROOM = 1.0  # logits between the last box kept and the first that is not, at most, that are halved
 _DEPTHS = (1.0, 1.5, 2.0, 3.0)  # shares of the likely boxes
 _KNOWN = 0.5  # share of a box that is judged from which it counts as wrong where nothing sure is
 
@@ -62,9 +62,12 @@ class Judge:
         threshold: float,
         sizes: Sequence[tuple[int, int]] = (),
         mirror: bool = False,
+        joined: float = 0.52,
     ) -> None:
         """``threshold``: the working threshold of the pipeline. ``sizes``: those that it looks in, ``imgsz``
-        alone by default; ``mirror``: every second one at the mirror image."""
+        alone by default; ``mirror``: every second one at the mirror image. ``joined``: IoU from which boxes
+        of two looks are one."""
+        self.joined = joined
         self.lessons, self.imgsz, self.threshold = list(lessons), imgsz, threshold
         self.views = [(size, mirror and k % 2 == 1) for k, size in enumerate(sizes or (imgsz,))]
         self.sure = sum(len(lesson.sure) for lesson in lessons)
@@ -99,17 +102,26 @@ class Judge:
         """The score, in 0..1, that is to be the working threshold for so many boxes a frame to be kept.
 
         Scores of all looks are moved in logits before they are joined, as
-        :func:`engines.train.export.calibrated` moves them. Where there are not so many boxes, or none are
-        wanted, it is the working threshold.
+        :func:`engines.train.export.calibrated` moves them, by the middle of what keeps so many, or
+        rounding would lose the last. Where there are not so many boxes, or none are wanted, it is the working
+        threshold.
         """
         looks = self._looks(net)
-        low, high = -_FARTHEST, _FARTHEST
-        if not boxes or self._kept(looks, high) < boxes:
+        if not boxes or self._kept(looks, _FARTHEST) < boxes:
             return self.threshold
+        enough = self._shift_for(looks, boxes)
+        too_many = self._shift_for(looks, boxes + 1 / len(self.lessons))
+        middle = (enough + min(too_many, enough + _ROOM)) / 2
+        return float(expit(logit(self.threshold) - middle))
+
+    def _shift_for(self, looks: Sequence[Sequence[Seen]], boxes: float) -> float:
+        """The smallest shift in logits with which at least so many boxes a frame are kept."""
+        low, high = -_FARTHEST, _FARTHEST
         for _ in range(24):
             middle = (low + high) / 2
-            low, high = (low, middle) if self._kept(looks, middle) >= boxes else (middle, high)
-        return float(expit(logit(self.threshold) - high))
+            enough = self._kept(looks, middle) >= boxes - 1e-9
+            low, high = (low, middle) if enough else (middle, high)
+        return high
 
     def _looks(self, net: Net) -> list[list[Seen]]:
         """What each of the pipeline's looks at each lesson's picture finds."""
@@ -121,7 +133,7 @@ class Judge:
             [Seen(found.boxes, expit(logit(found.scores) + shift).astype(np.float32)) for found in of_one]
             for of_one in looks
         ]
-        joined = [fused(of_one, _JOINED) if len(of_one) > 1 else of_one[0] for of_one in moved]
+        joined = [fused(of_one, self.joined) if len(of_one) > 1 else of_one[0] for of_one in moved]
         return float(np.mean([(found.scores >= self.threshold).sum() for found in joined]))
 
     def _judged(self, lesson: Lesson, found: Seen) -> Seen:

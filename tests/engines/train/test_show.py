@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,7 +227,8 @@ def test_the_signal_falls_with_false_boxes_on_known_background_alone() -> None:
     assert worse.agreement == pytest.approx(0.5)
     assert worse.quiet == 0
     assert worse.boxes == 2
-    assert judge.threshold_for(says(false), 1.0) == pytest.approx(0.9)
+    odds = (0.9 / 0.1 * 0.8 / 0.2) ** 0.5  # half way from the last that is kept to the first that is not
+    assert judge.threshold_for(says(false), 1.0) == pytest.approx(odds / (1 + odds), abs=1e-4)
     assert judge.measure(says({1: [], 2: []})).score == 0
     assert judge.threshold_for(says(false), 9.0) == 0.1  # there are not so many
     assert judge.threshold_for(says(false), 0.0) == 0.1  # or all would be silenced
@@ -244,6 +246,7 @@ def test_as_many_boxes_are_kept_of_all_looks_joined() -> None:
     assert half.measure(large_alone).boxes == 0  # 0.6 and nothing: a mean of 0.3
     at = half.threshold_for(large_alone, 1.0)
     odds = (0.6 / 0.4) * (0.4 / 0.6) / (at / (1 - at))  # of the box once ``at`` is moved to 0.4
+    odds /= math.exp(0.5)  # there is no other box, so it is lifted by half a logit more
     assert odds / (1 + odds) == pytest.approx(0.8, abs=1e-3)
 
 
@@ -287,6 +290,16 @@ def test_a_detector_that_gets_worse_is_not_taken(lessons: list[Lesson]) -> None:
     assert "stays" in done.reason
     old = net().state_dict()
     assert all(torch.equal(old[key], value) for key, value in done.net.state_dict().items())
+
+
+def test_a_training_that_gets_no_better_ends_early(lessons: list[Lesson]) -> None:
+    recipe = replace(QUICK, rate=0.02, average=0.0, looks=4, patience=2)
+    done = adapt(net(), lessons[:-2], lessons[-2:], imgsz=SIZE, steps=8, recipe=recipe)
+    assert [step for step, _ in done.history] == [2, 4]
+    assert (done.steps, done.planned_steps, done.ended) == (4, 8, "it got no better")
+    late = adapt(net(), lessons[:-2], lessons[-2:], imgsz=SIZE, steps=8, longest=0.0, recipe=recipe)
+    assert (late.steps, late.ended) == (1, "the clock ended it")
+    assert len(late.history) == 1  # and what was trained until then is looked at
 
 
 def test_a_loss_that_is_not_finite_names_its_pictures(lessons: list[Lesson]) -> None:
