@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ from stream.config import DetectorConfig
 from stream.detect import Detector
 from stream.errors import ConfigError, WorkdirError
 from stream.names import cluster_names, name_characters
+from stream.report.adaptation import detector_adaptation_of
 from stream.workdir import WorkFolder
 
 RECIPE = ShowRecipe(
@@ -139,6 +141,49 @@ def test_a_moved_folder_whose_detector_is_another_file_is_refused_in_a_word(
     with pytest.raises(ConfigError, match="damaged or replaced"):
         run(episode.video, work, **settings)
     assert run(episode.video, work, detector="default", **settings).exit_code == 0
+
+
+def test_a_folder_moved_before_its_sources_were_processed_again_goes_on_with_its_detector(
+    episode: Episode, done: tuple[Path, DetectorSummary], tmp_path: Path
+) -> None:
+    """The boxes that are there are the former detector's, and the report says so."""
+    work = tmp_path / "moved"
+    shutil.copytree(done[0], work)
+    with WorkFolder.open(work, create=False) as folder:
+        told = folder.read_run()
+        told["config"]["detector"]["model"] = str(tmp_path / "before" / "detector" / "adapted.onnx")
+        told["models"]["detector"]["sha256"] = resolve("default", "detector").sha256
+        folder.write_run(told)
+        assert in_use(folder)
+        about = detector_adaptation_of(folder, told)
+        assert about is not None
+        assert about.kept
+        assert not about.in_use
+        assert detector_start(folder, load_config(values=told["config"])).model == "default"
+    found = run(episode.video, work, interval=2.0, clusters=(2, 4), report=False)
+    assert "goes on with the detector adapted to this show" in "".join(found.notes)
+
+
+def test_a_detector_of_a_fixed_size_is_refused_before_anything_is_read(work: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(resolve("default", "detector").path))
+    for axis, side in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], (192, 320), strict=True):
+        axis.dim_value = side
+    onnx.save(model, str(tmp_path / "fixed.onnx"))
+    with WorkFolder.open(work, create=False) as folder:
+        told = folder.read_run()
+        told["config"]["detector"]["model"] = str(tmp_path / "fixed.onnx")
+        folder.write_run(told)
+    with pytest.raises(
+        ConfigError, match=r"fixed\.onnx: expected a detector that takes pictures of any size"
+    ):
+        adapt_detector(work, recipe=RECIPE, **QUICK)
+
+
+def test_a_place_that_cannot_be_written_is_told(work: Path) -> None:
+    (work / "detector").write_text("in the way")
+    with pytest.raises(WorkdirError, match=r"adapted\.onnx: cannot be written \("):
+        adapt_detector(work, recipe=RECIPE, **QUICK)
+    assert RECORD not in record(work)
 
 
 def test_an_adapted_detector_is_what_the_next_one_has_to_beat(
