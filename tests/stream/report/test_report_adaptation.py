@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engines.models import file_sha256
 from stream import embeddings
 from stream.report import write_report
 from stream.workdir import WorkFolder
@@ -98,8 +99,13 @@ def test_what_became_of_the_detector(work: Path) -> None:
     assert "embedding" not in section
     (work / "detector").mkdir()
     (work / "detector" / "adapted.onnx").write_bytes(b"a network")
-    model = {"model": str(work / "detector" / "adapted.onnx")}
-    section = page(work, DONE, detector_adaptation=told, config={"detector": model})
+    model = str(work / "detector" / "adapted.onnx")
+    record: dict[str, Any] = {"detector_adaptation": told, "config": {"detector": {"model": model}}}
+    models = {"detector": {"model": "default", "sha256": "of another"}}
+    # a run that was stopped before it did anything: the boxes are still the former one's
+    assert "Adapted detector is not in use" in page(work, DONE, models=models, **record)
+    models = {"detector": {"model": model, "sha256": file_sha256(work / "detector" / "adapted.onnx")}}
+    section = page(work, DONE, models=models, **record)
     assert "Adapted detector is in use" in section
     assert "Embeddings as they were" in section
     assert "Detector as it was" in page(work, None, detector_adaptation=told | {"kept": False}, config={})
