@@ -27,7 +27,7 @@ from stream.report.adaptation import detector_adaptation_of
 from stream.workdir import WorkFolder
 
 RECIPE = ShowRecipe(
-    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-2.0
+    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-100.0
 )
 QUICK: dict[str, Any] = {"minutes": 0.3, "steps": 2, "report": False}
 
@@ -220,7 +220,7 @@ def test_one_that_does_not_beat_the_adapted_detector_leaves_it_in_use(
     shutil.copytree(done[0], work)
     own = work / "detector" / "adapted.onnx"
     before = own.read_bytes(), own.with_name("about.json").read_bytes()
-    summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
+    summary = adapt_detector(work, recipe=replace(RECIPE, margin=100.0), **QUICK)
     assert not summary.kept
     assert summary.detector == str(own)
     assert summary.reason.endswith(f"stays: the one adapted before, {own}")
@@ -237,7 +237,7 @@ def test_one_that_does_not_beat_the_adapted_detector_leaves_it_in_use(
 
 def test_what_is_no_better_leaves_the_folder_as_it_was(work: Path) -> None:
     before = record(work)
-    summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
+    summary = adapt_detector(work, recipe=replace(RECIPE, margin=100.0), **QUICK)
     assert not summary.kept
     assert "stays" in summary.reason
     assert summary.detector == str(resolve("default", "detector").path)
@@ -258,7 +258,7 @@ def test_a_source_that_is_gone_is_named_and_without_any_it_is_refused(
     work = tmp_path / "work"
     run(videos, work, load_config(values={"interval": 4.0}), report=False)
     videos[1].unlink()
-    summary = adapt_detector(work, recipe=replace(RECIPE, margin=2.0), **QUICK)
+    summary = adapt_detector(work, recipe=replace(RECIPE, margin=100.0), **QUICK)
     assert len(summary.missing) == 1
     assert "b.mp4: there is no such file" in summary.missing[0]
     assert "not learned from: " in summary.as_text()

@@ -36,7 +36,7 @@ from stream.progress import Quiet
 from stream.workdir import WorkFolder
 
 RECIPE = ShowRecipe(
-    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-2.0
+    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-100.0
 )
 QUICK: dict[str, Any] = {"minutes": 0.3, "steps": 2, "report": False}
 #: celstream's own command line, with the quick recipe in place of the usual one.
@@ -46,7 +46,7 @@ QUICK_COMMAND = (
     "import stream.adapt.detector as detector\n"
     "from engines.train.show.course import ShowRecipe\n"
     "recipe = ShowRecipe(batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1,"
-    " margin=-2.0)\n"
+    " margin=-100.0)\n"
     "detector.adapt_detector = functools.partial(detector.adapt_detector, steps=2, recipe=recipe)\n"
     "from stream.cli import main; main()"
 )

@@ -57,8 +57,9 @@ class ShowRecipe:
     of the drawn episodes, below it ``scenes.real`` of the frames are the show's. ``creatures``, ``cartoons``:
     drawn characters; ``episodes``: drawn episodes of 24 frames. ``scenes``: shares of the pictures.
     ``looks``: how often the signal is measured on the way; ``patience``: so many in a row that are no better
-    end it. ``margin``: by how much it must rise, besides that
-    it leans to the old detector; raising it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to
+    end it. ``margin``: by how much it must rise, in parts of
+    one window held out, so that few windows ask for more, besides that it leans to the old detector; raising
+    it keeps that more often. ``fewest``, ``fewest_held``: sure boxes to
     learn from and to measure by, below which it is refused.
     """
 
@@ -72,7 +73,7 @@ class ShowRecipe:
     scenes: SceneSettings = field(default_factory=lambda: SceneSettings(film=0.72, broken_film=0.1))
     looks: int = 3
     patience: int = 2
-    margin: float = 0.0
+    margin: float = 0.03
     fewest: int = 16
     fewest_held: int = 8
 
@@ -235,6 +236,7 @@ class _Course:
         worse, ended = 0, ""  # looks in a row that were no better
         chosen, taken = self.before, 0
         weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
+        wanted = self.before.score + self.recipe.margin / max(1, len(self.judge.lessons))
         places = {math.ceil(self.steps * (k + 1) / self.recipe.looks) for k in range(self.recipe.looks)}
         for batch in batches(self.maker, self.recipe.batch, 0, self.steps, self.judge.imgsz):
             try:
@@ -252,7 +254,7 @@ class _Course:
             progress(step, self.steps, found.score)
             if watch is not None:
                 watch(step, looked, found)
-            if found.score > self.before.score + self.recipe.margin:
+            if found.score > wanted:
                 chosen, taken, worse = found, step, 0
                 weights = {key: value.clone() for key, value in self.tuner.mean.state_dict().items()}
             else:
@@ -288,6 +290,6 @@ def _reason(before: Signal, after: Signal, kept: bool) -> str:
     if kept:
         return f"the signal rose from {before.score:.4f} to {after.score:.4f}"
     return (
-        f"the signal was {before.score:.4f} and reached {after.score:.4f}, which is no better, so the"
-        " detector of before stays"
+        f"the signal was {before.score:.4f} and reached {after.score:.4f}, which is not clearly better, so"
+        " the detector of before stays"
     )
