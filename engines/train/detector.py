@@ -46,8 +46,8 @@ CALIBRATION = HELD_OUT + 100_000  # and from this one on for what a score means
 # A character that is missed is lost, a thing that is boxed can be left out in the review: what is right once
 # in five times is kept. It is about where drawn episodes keep a recall of .95.
 WORKING_SCORE = 0.2
-# A frame is looked at in four sizes, every second time mirrored: 3.9 times the work of one look, better on
-# drawn episodes and films alike.
+# A frame is looked at in four sizes, every second time mirrored: 3.9 times the work of one look, and
+# better than one on drawn episodes and films alike.
 WORKING_SCALES, WORKING_MIRROR = (1.0, 0.8, 0.65, 1.3), True
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import onnx
 import pytest
-import yaml
+from adapting import QUICK, RECIPE, record
 
 from engines.models import file_sha256, resolve
-from engines.train.show.course import ShowRecipe
 from stream import load_config, run
 from stream.adapt.detector import DetectorSummary, adapt_detector
 from stream.adapt.detector_start import detector_start
@@ -25,11 +24,6 @@ from stream.errors import ConfigError, WorkdirError
 from stream.names import cluster_names, name_characters
 from stream.report.adaptation import detector_adaptation_of
 from stream.workdir import WorkFolder
-
-RECIPE = ShowRecipe(
-    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-100.0
-)
-QUICK: dict[str, Any] = {"minutes": 0.3, "steps": 2, "report": False}
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +53,6 @@ def done(made: Path) -> tuple[Path, DetectorSummary]:
 def work(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "work")
     return tmp_path / "work"
-
-
-def record(work: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((work / "run.yaml").read_text())
-    return content
 
 
 def test_the_adapted_detector_is_one_for_the_pipeline(done: tuple[Path, DetectorSummary]) -> None:

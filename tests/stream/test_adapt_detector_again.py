@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from adapting import QUICK, RECIPE, record
 from PIL import Image
 
 import stream.run_job
-from engines.train.show.course import ShowRecipe
 from engines.train.show.signal import Judge
 from engines.train.show.teacher import net_of_file, scaled
 from stream import load_config, run
@@ -35,10 +34,6 @@ from stream.errors import ConfigError
 from stream.progress import Quiet
 from stream.workdir import WorkFolder
 
-RECIPE = ShowRecipe(
-    batch=8, creatures=6, cartoons=0, episodes=0, looks=1, fewest=4, fewest_held=1, margin=-100.0
-)
-QUICK: dict[str, Any] = {"minutes": 0.3, "steps": 2, "report": False}
 #: celstream's own command line, with the quick recipe in place of the usual one.
 QUICK_COMMAND = (
     "import functools, signal\n"
@@ -104,11 +99,6 @@ def done(made: Path) -> tuple[Path, DetectorSummary]:
 def work(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "work")
     return tmp_path / "work"
-
-
-def record(work: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((work / "run.yaml").read_text())
-    return content
 
 
 def marks(work: Path) -> dict[str, str]:
